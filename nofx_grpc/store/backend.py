@@ -1,0 +1,77 @@
+"""What the two engines have to tell apart.  Everything else in the store is the same SQL on both."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import URL, Connection, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+
+from nofx_grpc.errors import NofxError, SettingsError
+from nofx_grpc.store.metadata import Timestamped
+from nofx_grpc.store.sqlite import SqliteBackend
+
+
+class WriteLock(Protocol):
+    """What a process must hold to write; it makes writers of several processes wait their turn in order."""
+
+    def acquire(self, timeout: float) -> bool: ...
+    def release(self) -> None: ...
+
+
+class Backend(Protocol):
+    """One database engine at one URL."""
+
+    name: str
+    begin_read: str
+    begin_write: str
+    write_lock: WriteLock
+
+    def open_writer(self) -> Connection:
+        """A connection in autocommit mode that may write; transactions are begun by hand."""
+
+    def open_reader(self) -> Connection:
+        """A connection in autocommit mode that cannot write."""
+
+    def describe(self) -> str:
+        """The database as a person would name it, without credentials."""
+
+    def schema_transaction(self, connection: Connection) -> AbstractContextManager[None]:
+        """One transaction for a change of the schema, held by one process at a time."""
+
+    def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
+        """Make the triggers that keep `updated_at`, in place of those that are there."""
+
+    def in_transaction(self, connection: Connection) -> bool:
+        """Whether the transaction begun by hand still lives after an error."""
+
+    def explain(self, error: DBAPIError) -> NofxError | None:
+        """What a client is told of a database error; None if it says nothing about the state of the database."""
+
+    def commit_is_uncertain(self, error: DBAPIError) -> bool:
+        """Whether a COMMIT that failed with this error may have taken effect all the same."""
+
+    def checkpoint(self, connection: Connection) -> None:
+        """Bring everything into the main database file, where the engine has one."""
+
+
+def backend_for(url: str, *, lock_timeout: float = 5.0) -> Backend:
+    """The backend for a database URL.  Raises SettingsError for a URL that names no supported engine."""
+    try:
+        parsed: URL = make_url(url)
+    except ArgumentError:
+        raise SettingsError("NOFX_GRPC_DATABASE_URL is not a URL: expected sqlite:///path/to/nofx.db") from None
+    if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
+        shown = parsed.render_as_string(hide_password=True)
+        raise SettingsError(f"NOFX_GRPC_DATABASE_URL has value {shown!r}: expected sqlite:///path/to/nofx.db")
+    return SqliteBackend(Path(parsed.database), lock_timeout=lock_timeout)
+
+
+_DUPLICATE = {"SQLITE_CONSTRAINT_PRIMARYKEY", "SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_ROWID", "23505"}
+
+
+def is_duplicate(error: IntegrityError) -> bool:
+    """Whether a constraint failed because a key is taken."""
+    code = getattr(error.orig, "sqlite_errorname", None) or getattr(error.orig, "sqlstate", None)
+    return code in _DUPLICATE

@@ -1,0 +1,109 @@
+"""The store's one door: `read`, `scan` and `write` run plain functions that take a `Connection`."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from threading import local
+from typing import Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from nofx_grpc.store import revisions
+from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.writer import GroupCommitWriter
+
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class Answer(NamedTuple, Generic[T]):
+    """What a function returned, and the revision of the store that it saw or made."""
+
+    value: T
+    revision: int
+
+
+class Database:
+    """A migrated and initialised store.
+
+    Every function given to `read` and `scan` sees one snapshot.  Every function given to `write` takes effect whole or not at all, and
+    is durable when its caller gets the answer.  All three raise what the function raises, StoreUnavailable when the database is locked,
+    read-only or gone, and StoreFull when it has no room.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        clock: Callable[[], datetime],
+        *,
+        batch_size: int = 128,
+        batch_seconds: float = 0.005,
+        lock_timeout: float = 5.0,
+        scan_threads: int = 2,
+    ) -> None:
+        self._backend = backend
+        self._writer = GroupCommitWriter(
+            backend, clock, batch_size=batch_size, batch_seconds=batch_seconds, lock_timeout=lock_timeout
+        )
+        self._scanners = ThreadPoolExecutor(scan_threads, thread_name_prefix="nofx-reader")
+        self._readers = local()  # a held connection for each thread that reads
+        self._opened: list[Connection] = []
+        self.history_id = ""
+
+    def open(self) -> None:
+        """Start the writer.  Raises DBAPIError if the database cannot be opened."""
+        self._writer.start()
+        self.history_id = self._run_read(revisions.read_state).value.history_id
+
+    async def close(self) -> None:
+        """Finish all queued writes, checkpoint, and close every connection."""
+        self._scanners.shutdown()
+        for connection in self._opened:  # before the writer, so that its checkpoint finds no reader in its way
+            connection.close()
+        await self._writer.stop()
+
+    @property
+    def revision(self) -> int:
+        """The last revision that this process knows to be committed; never above the store's."""
+        return self._writer.revision
+
+    async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        """Run a read that is bounded (a few rows by key, under a millisecond) where it is cheapest: on the event loop."""
+        return self._run_read(lambda connection: fn(connection, *args, **kwargs))
+
+    async def scan(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        """Run a read of many rows in a reader thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._scanners, self._run_read, lambda connection: fn(connection, *args, **kwargs)
+        )
+
+    async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        """Run a write function in its own savepoint of the next group commit."""
+        value, revision = await self._writer.submit(lambda connection: fn(connection, *args, **kwargs))
+        return Answer(cast("T", value), revision)
+
+    def _run_read(self, fn: Callable[[Connection], T]) -> Answer[T]:
+        connection = self._reader()
+        execute = connection.connection.cursor().execute  # through Core these would cost more than the read itself
+        try:
+            execute(self._backend.begin_read)
+            revision: int = execute("SELECT revision FROM store_state").fetchone()[0]
+            return Answer(fn(connection), revision)
+        except DBAPIError as error:
+            if (explained := self._backend.explain(error)) is not None:
+                raise explained from error
+            raise
+        finally:
+            if self._backend.in_transaction(connection):
+                execute("COMMIT")
+
+    def _reader(self) -> Connection:
+        held: Connection | None = getattr(self._readers, "connection", None)
+        if held is None:
+            held = self._readers.connection = self._backend.open_reader()
+            self._opened.append(held)
+        return held

@@ -1,0 +1,150 @@
+"""One revision for the whole store, as in etcd, and the log of what changed at each.
+
+A write function that changes what a client can see takes the next number from a one-row table and puts it into the rows that it
+changes and into one `change_log` row for each.  The row lock makes commit order and number order the same, and a rollback leaves no gap.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select, update
+
+from nofx_grpc.store.metadata import key_column, metadata, text_column, time_column
+
+store_state = Table(
+    "store_state",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("revision", BigInteger, nullable=False),
+    Column("compacted_revision", BigInteger, nullable=False),
+    key_column("history_id"),
+    time_column("created_at"),
+)
+
+change_log = Table(
+    "change_log",
+    metadata,
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    key_column("kind"),
+    key_column("user_id"),
+    key_column("id"),
+    key_column("operation"),
+    text_column("resource"),  # JSON of the public record as of this revision; empty for a delete
+    time_column("created_at"),
+)
+
+
+class Kind(StrEnum):
+    """The kinds of resources that have revisions."""
+
+    USER = "user"
+    MODEL = "model"
+    EXCHANGE = "exchange"
+    SIGNAL_SOURCE = "signal source"
+    TRADER = "trader"
+    CONFIG_ENTRY = "configuration entry"
+    BETA_CODE = "beta code"
+
+
+class Operation(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class Touched(NamedTuple):
+    """A resource that a write function changed, for its audit record."""
+
+    kind: str
+    user_id: str
+    id: str
+    operation: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} {self.kind} {self.user_id}/{self.id}"
+
+
+class State(NamedTuple):
+    """Where the store stands: the last revision, the oldest one that the log still tells of, and which history they belong to."""
+
+    revision: int
+    compacted_revision: int
+    history_id: str
+
+
+@dataclass(slots=True)
+class Scope:
+    """One write function's run: its time, its revision once it has taken one, and what it has touched."""
+
+    now: datetime
+    revision: int | None = None
+    ordinal: int = 0
+    touched: list[Touched] = field(default_factory=list)
+
+
+_SCOPE = "nofx_scope"
+_TAKE = update(store_state).values(revision=store_state.c.revision + 1).returning(store_state.c.revision)
+_STATE = select(store_state.c.revision, store_state.c.compacted_revision, store_state.c.history_id)
+_LOG = insert(change_log)
+
+
+def open_scope(connection: Connection, now: datetime) -> Scope:
+    """Start the scope of one write function.  Called by the writer for each savepoint."""
+    scope = connection.info[_SCOPE] = Scope(now)
+    return scope
+
+
+def scope(connection: Connection) -> Scope:
+    """The scope of the running write function."""
+    current: Scope = connection.info[_SCOPE]
+    return current
+
+
+def read_state(connection: Connection) -> State:
+    return State(*connection.execute(_STATE).one())
+
+
+def take(connection: Connection) -> int:
+    """This write function's revision: the next number at the first call, the same one at each further call."""
+    current = scope(connection)
+    if current.revision is None:
+        current.revision = connection.execute(_TAKE).scalar_one()
+    return current.revision
+
+
+def log(connection: Connection, kind: Kind, user_id: str, id: str, operation: Operation, resource: str = "") -> None:
+    """Record one change at this function's revision.  `resource` is the public record as JSON, without secrets."""
+    connection.execute(_LOG, row_of(connection, kind, user_id, id, operation, resource))
+
+
+def log_many(connection: Connection, rows: list[Mapping[str, object]]) -> None:
+    """Write rows made by `row_of` at once."""
+    connection.execute(_LOG, rows)
+
+
+def row_of(
+    connection: Connection, kind: Kind, user_id: str, id: str, operation: Operation, resource: str
+) -> dict[str, object]:
+    """The `change_log` row of one change, not yet written."""
+    current = scope(connection)
+    current.touched.append(Touched(kind, user_id, id, operation))
+    current.ordinal += 1
+    return {
+        "revision": take(connection),
+        "ordinal": current.ordinal,
+        "kind": kind,
+        "user_id": user_id,
+        "id": id,
+        "operation": operation,
+        "resource": resource,
+        "created_at": current.now,
+    }
+
+
+def touch(connection: Connection, kind: str, user_id: str, id: str, operation: str) -> None:
+    """Name for the audit record a resource that has no revision (a token, a password)."""
+    scope(connection).touched.append(Touched(kind, user_id, id, operation))

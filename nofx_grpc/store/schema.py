@@ -1,0 +1,93 @@
+"""The schema: what state a database is in, and bringing it to the newest version in one transaction."""
+
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import DBAPIError
+
+from nofx_grpc.errors import SchemaError
+from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.tables import TIMESTAMPED
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class SchemaState(Enum):
+    NEW = auto()  # no table at all
+    NOFX = auto()  # a database of NOFX that has not been adopted
+    FOREIGN = auto()  # tables of something else
+    OLD = auto()  # ours, with migrations to run
+    CURRENT = auto()  # ours, at the newest version
+    TOO_NEW = auto()  # ours, written by a newer release
+
+
+def state_of(connection: Connection) -> SchemaState:
+    """What a database is, judged by its tables and its schema version."""
+    version = MigrationContext.configure(connection).get_current_revision()
+    if version is not None:
+        return _state_of_version(version)
+    tables = set(inspect(connection).get_table_names()) - {"sqlite_sequence"}
+    if not tables:
+        return SchemaState.NEW
+    return SchemaState.NOFX if {"users", "traders", "system_config"} <= tables else SchemaState.FOREIGN
+
+
+def migrate(backend: Backend, seed: Callable[[Connection], None]) -> bool:
+    """Bring the database to the newest schema, and `seed` it if it is new; True if anything had to be done.
+
+    All of it is one transaction: a kill at any point leaves the database as it was.  Raises SchemaError if the database is not ours, is
+    too new, or a migration fails.
+    """
+    connection = backend.open_writer()
+    try:
+        with backend.schema_transaction(connection):
+            state = state_of(connection)
+            check_state(state, backend)
+            if state is SchemaState.CURRENT:
+                return False
+            command.upgrade(_config(connection), "head")
+            backend.install_triggers(connection, TIMESTAMPED)
+            if state is SchemaState.NEW:
+                seed(connection)
+        return True
+    except (DBAPIError, CommandError) as error:
+        raise SchemaError(f"the migration of {backend.describe()} failed and left it as it was: {error}") from error
+    finally:
+        connection.close()
+
+
+def check_state(state: SchemaState, backend: Backend) -> None:
+    """Raises SchemaError, which says what to do, unless the database is ours to use."""
+    where = backend.describe()
+    if state is SchemaState.NOFX:
+        raise SchemaError(f"{where} is a NOFX database that has not been adopted: run 'nofx-grpc adopt {where}'")
+    if state is SchemaState.FOREIGN:
+        raise SchemaError(f"{where} holds tables that are not nofx-grpc's: give it a database of its own")
+    if state is SchemaState.TOO_NEW:
+        raise SchemaError(f"{where} was written by a newer release: this one knows schemas up to {newest_version()}")
+
+
+def newest_version() -> str:
+    """The schema version that this release works with."""
+    return ScriptDirectory(str(_MIGRATIONS)).get_current_head() or ""
+
+
+def _state_of_version(version: str) -> SchemaState:
+    known = {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+    if version not in known:
+        return SchemaState.TOO_NEW
+    return SchemaState.CURRENT if version == newest_version() else SchemaState.OLD
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

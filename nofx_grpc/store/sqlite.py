@@ -1,0 +1,160 @@
+"""Everything that only SQLite knows: connections and pragmas, the lock between processes, and its error codes."""
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
+
+from nofx_grpc.errors import NofxError, SchemaError, StoreFull, StoreUnavailable
+from nofx_grpc.store.metadata import Timestamped
+
+_BUSY = {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_RECOVERY", "SQLITE_LOCKED"}
+_NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
+
+
+class FileLock:
+    """An advisory lock on a file beside the database.
+
+    SQLite's own busy handler sleeps and retries, which starves processes; flock() queues them in order.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._waiting: threading.Thread | None = None
+
+    def acquire(self, timeout: float) -> bool:
+        """Take the lock, waiting at most `timeout` seconds.  A wait that timed out keeps its place in the queue."""
+        if self._waiting is None:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._waiting = threading.Thread(target=fcntl.flock, args=(self._file, fcntl.LOCK_EX), daemon=True)
+                self._waiting.start()
+            else:
+                return True
+        self._waiting.join(timeout)
+        if self._waiting.is_alive():
+            return False
+        self._waiting = None
+        return True
+
+    def release(self) -> None:
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+
+class SqliteBackend:
+    """One SQLite database file, in WAL mode."""
+
+    name = "sqlite"
+    begin_read = "BEGIN"
+    begin_write = "BEGIN IMMEDIATE"
+
+    def __init__(self, path: Path, *, lock_timeout: float) -> None:
+        self.path = path.absolute()
+        self._busy_milliseconds = int(lock_timeout * 1000)
+        self.write_lock = FileLock(self.path.with_name(self.path.name + ".lock"))
+
+    def open_writer(self) -> Connection:
+        connection = self._engine("rwc").connect()
+        # FULL: an acknowledged write survives the loss of power (one fsync for each commit).
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
+            connection.exec_driver_sql(f"PRAGMA {pragma}")
+        return connection
+
+    def open_reader(self) -> Connection:
+        return self._engine("ro").connect()
+
+    def _engine(self, mode: str) -> Engine:
+        uri = f"file:{quote(str(self.path))}?mode={mode}"
+        busy = self._busy_milliseconds
+
+        def connect() -> sqlite3.Connection:
+            # isolation_level=None: the driver begins no transaction by itself.  The connection is used by one thread
+            # at a time, but not always by the one that made it.
+            return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=busy / 1000)
+
+        return create_engine(
+            "sqlite://", creator=connect, poolclass=NullPool, isolation_level="AUTOCOMMIT", hide_parameters=True
+        )
+
+    def describe(self) -> str:
+        return str(self.path)
+
+    @contextmanager
+    def schema_transaction(self, connection: Connection) -> Iterator[None]:
+        # Tables are rebuilt in a migration, which foreign keys would get in the way of; they can only be
+        # switched off outside a transaction, and are checked before the commit instead.
+        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        if not self.write_lock.acquire(self._busy_milliseconds / 1000):
+            raise StoreUnavailable(f"{self.path} is locked by another process")
+        try:
+            connection.exec_driver_sql(self.begin_write)
+            yield
+            if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
+                raise SchemaError(f"the migration of {self.path} would break {len(broken)} foreign keys: {broken[:5]}")
+            connection.exec_driver_sql("COMMIT")
+        finally:
+            if self.in_transaction(connection):
+                connection.exec_driver_sql("ROLLBACK")
+            self.write_lock.release()
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+
+    def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
+        for name in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all():
+            connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
+        for sql in trigger_statements(tables).values():
+            connection.exec_driver_sql(sql)
+
+    def in_transaction(self, connection: Connection) -> bool:
+        return driver_connection(connection).in_transaction
+
+    def explain(self, error: DBAPIError) -> NofxError | None:
+        code = getattr(error.orig, "sqlite_errorname", "")
+        if code in _NO_ROOM:
+            return StoreFull()
+        if code in _BUSY:
+            return StoreUnavailable("the database is locked by another process")
+        if code.startswith("SQLITE_READONLY"):
+            return StoreUnavailable("the database is read-only")
+        if code.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return StoreUnavailable("the database cannot be read or written; the server's log says why")
+        return None
+
+    def commit_is_uncertain(self, error: DBAPIError) -> bool:
+        return False  # a COMMIT that fails leaves the transaction open, or rolled back
+
+    def checkpoint(self, connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def trigger_statements(tables: Sequence[Timestamped]) -> dict[str, str]:
+    """The triggers that must be there, by name."""
+    return {f"update_{table.table}_updated_at": _trigger(table) for table in tables}
+
+
+def _trigger(table: Timestamped) -> str:
+    """Set `updated_at` when the writer did not; match the whole key, so that no other user's row is touched."""
+    key = " AND ".join(f"{column} = NEW.{column}" for column in table.key)
+    ours = " AND NEW.revision = OLD.revision"
+    if table.counts_rewrites:
+        ours += " AND NEW.rewrites = OLD.rewrites"
+    return (
+        f"CREATE TRIGGER update_{table.table}_updated_at AFTER UPDATE ON {table.table}"
+        f" WHEN NEW.updated_at IS OLD.updated_at{ours}"
+        f" BEGIN UPDATE {table.table} SET updated_at = CURRENT_TIMESTAMP WHERE {key}; END"
+    )
+
+
+def driver_connection(connection: Connection) -> sqlite3.Connection:
+    """The sqlite3 connection under a SQLAlchemy connection."""
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise TypeError(f"expected a sqlite3 connection, got {type(raw).__name__}")
+    return raw

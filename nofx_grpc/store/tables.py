@@ -1,0 +1,63 @@
+"""Every table, imported once so that `metadata` knows them all, and every column that holds sealed text."""
+
+from typing import Any
+
+from nofx_grpc.store import (
+    audit,
+    beta_codes,
+    exchanges,
+    keys,
+    login_tokens,
+    models,
+    request_ids,
+    revisions,
+    set_aside,
+    signal_sources,
+    system_config,
+    tokens,
+    traders,
+    users,
+)
+from nofx_grpc.store.metadata import Timestamped, metadata
+from nofx_grpc.store.resources import Resource
+
+RESOURCES: tuple[Resource[Any], ...] = (
+    users.resource,
+    models.resource,
+    exchanges.resource,
+    signal_sources.resource,
+    traders.resource,
+    system_config.resource,
+    beta_codes.resource,
+)
+
+TABLES = metadata.sorted_tables
+
+# (table, column) of every secret.  system_config.value is sealed only for the keys that are secret.
+SECRET_COLUMNS: tuple[tuple[str, str], ...] = tuple(
+    (resource.table.name, column) for resource in RESOURCES for column in resource.secrets
+)
+
+INTERNAL_TABLES = (
+    audit.audit_log,
+    keys.keyring,
+    keys.master_key,
+    login_tokens.spent_login_tokens,
+    request_ids.request_ids,
+    revisions.change_log,
+    revisions.store_state,
+    set_aside.set_aside,
+    tokens.tokens,
+)
+
+TIMESTAMPED = tuple(
+    Timestamped(table.name, tuple(column.name for column in table.primary_key), "rewrites" in table.c)
+    for table in (
+        users.users,
+        models.ai_models,
+        exchanges.exchanges,
+        signal_sources.user_signal_sources,
+        traders.traders,
+        system_config.system_config,
+    )
+)

@@ -1,0 +1,81 @@
+"""Bearer tokens: only the SHA-256 of each is stored."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, Table, bindparam, insert, select, update
+
+from nofx_grpc.errors import NotFound
+from nofx_grpc.store import revisions
+from nofx_grpc.store.metadata import flag_column, key_column, metadata, text_column, time_column
+
+tokens = Table(
+    "tokens",
+    metadata,
+    key_column("id", primary_key=True),
+    key_column("hash", unique=True),
+    text_column("display_name"),
+    key_column("role"),
+    text_column("user_id"),
+    flag_column("reveal"),
+    flag_column("reveal_system"),
+    flag_column("bootstrap"),
+    time_column("created_at"),
+    time_column("expires_at", nullable=True),
+    time_column("revoked_at", nullable=True),
+    time_column("last_used_at", nullable=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token.  `user_id` limits it to one user; empty means all.  A bootstrap token works on local sockets only."""
+
+    id: str
+    hash: str = field(repr=False)
+    display_name: str
+    role: str
+    user_id: str
+    reveal: bool
+    reveal_system: bool
+    bootstrap: bool
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+_INSERT = insert(tokens)
+_BY_HASH = select(tokens).where(tokens.c.hash == bindparam("hash"))
+_BY_ID = select(tokens).where(tokens.c.id == bindparam("id"))
+_PAGE = select(tokens).where(tokens.c.id > bindparam("after")).order_by(tokens.c.id).limit(bindparam("limit"))
+_REVOKE = update(tokens).where(tokens.c.id == bindparam("key")).values(revoked_at=bindparam("now"))
+
+
+def create(connection: Connection, token: Token) -> Token:
+    """Insert a token."""
+    connection.execute(_INSERT, {name: getattr(token, name) for name in Token.__slots__})
+    revisions.touch(connection, "token", token.user_id, token.id, "create")
+    return token
+
+
+def find_by_hash(connection: Connection, hash: str) -> Token | None:
+    row = connection.execute(_BY_HASH, {"hash": hash}).one_or_none()
+    return None if row is None else Token(*row)
+
+
+def page(connection: Connection, *, after: str, limit: int) -> list[Token]:
+    """Tokens in the order of their ids, revoked and expired ones too."""
+    return [Token(*row) for row in connection.execute(_PAGE, {"after": after, "limit": limit})]
+
+
+def revoke(connection: Connection, id: str) -> Token:
+    """Revoke a token; once revoked it keeps its first time of revocation.  Raises NotFound."""
+    row = connection.execute(_BY_ID, {"id": id}).one_or_none()
+    if row is None:
+        raise NotFound("token", id)
+    token = Token(*row)
+    if token.revoked_at is None:
+        connection.execute(_REVOKE, {"key": id, "now": revisions.scope(connection).now})
+        revisions.touch(connection, "token", token.user_id, id, "revoke")
+    return Token(*connection.execute(_BY_ID, {"id": id}).one())

@@ -1,0 +1,74 @@
+"""Traders: an AI agent's standing orders, and all that one is configured by (spec §2.5)."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Column, Double, ForeignKeyConstraint, Index, Integer, Table, text
+
+from nofx_grpc.store.metadata import flag_column, key_column, metadata, revision_column, text_column, time_column
+from nofx_grpc.store.resources import Resource
+from nofx_grpc.store.revisions import Kind
+
+traders = Table(
+    "traders",
+    metadata,
+    key_column("id", primary_key=True),
+    text_column("user_id", default="default"),
+    key_column("name"),
+    key_column("ai_model_id"),
+    key_column("exchange_id"),
+    Column("initial_balance", Double, nullable=False),
+    Column("scan_interval_minutes", Integer, nullable=False, server_default=text("3")),
+    flag_column("is_running"),
+    Column("btc_eth_leverage", Integer, nullable=False, server_default=text("5")),
+    Column("altcoin_leverage", Integer, nullable=False, server_default=text("5")),
+    text_column("trading_symbols"),
+    flag_column("use_coin_pool"),
+    flag_column("use_oi_top"),
+    time_column("created_at"),
+    time_column("updated_at"),
+    text_column("custom_prompt"),
+    flag_column("override_base_prompt"),
+    flag_column("is_cross_margin", default=True),
+    flag_column("use_default_coins", default=True),
+    text_column("custom_coins"),
+    text_column("system_prompt_template", default="default"),
+    revision_column(),
+    ForeignKeyConstraint(["user_id"], ["users.id"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["ai_model_id", "user_id"], ["ai_models.id", "ai_models.user_id"]),
+    ForeignKeyConstraint(["exchange_id", "user_id"], ["exchanges.id", "exchanges.user_id"]),
+    Index(None, "user_id", "id"),
+    Index(None, "ai_model_id", "user_id"),
+    Index(None, "exchange_id", "user_id"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trader:
+    """A trader; `trading_symbols` and `custom_coins` are symbols joined by commas."""
+
+    id: str
+    user_id: str
+    name: str
+    ai_model_id: str
+    exchange_id: str
+    initial_balance: float
+    scan_interval_minutes: int
+    is_running: bool
+    btc_eth_leverage: int
+    altcoin_leverage: int
+    trading_symbols: str
+    use_coin_pool: bool
+    use_oi_top: bool
+    created_at: datetime
+    updated_at: datetime
+    custom_prompt: str
+    override_base_prompt: bool
+    is_cross_margin: bool
+    use_default_coins: bool
+    custom_coins: str
+    system_prompt_template: str
+    revision: int
+
+
+resource = Resource(Kind.TRADER, traders, Trader, key=("user_id", "id"))
