@@ -1,0 +1,1 @@
+"""The nofx-grpc command."""

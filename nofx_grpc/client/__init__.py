@@ -1,0 +1,1 @@
+"""The Python client: nothing of the server is imported here."""
