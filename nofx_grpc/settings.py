@@ -1,0 +1,262 @@
+"""Every setting: its name, default, meaning and check.
+
+A value comes from the environment (``NOFX_GRPC_<NAME>``), else from the TOML file of ``--config`` (``<name>``), else it
+is the default.  An empty variable counts as not set.  Relative paths are relative to the working directory.  Unknown
+variables are none of our business: Kubernetes makes some that begin with the name of the service.
+
+Nothing is read on import: `Settings.load` is handed the file and the environment, and reports every problem at once.
+pydantic is slow to import, so the command imports this module only where it is needed.
+"""
+
+import difflib
+import ssl
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+
+from nofx_grpc.address import check_address, is_local
+from nofx_grpc.errors import SettingsError
+
+PREFIX = "NOFX_GRPC_"
+# These keep the name that they have in NOFX.
+UNPREFIXED = {"data_encryption_key"}
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as the documentation shows it."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+class Settings(BaseModel):
+    """The settings, checked.  Raises pydantic's ValidationError; `load` puts it into words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
+
+    data_dir: Path = Field(
+        Path("data"),
+        description="Directory of the database, the keys and the first tokens; made at first start.",
+        json_schema_extra={"shown": "./data"},
+    )
+    database_url: SecretStr = Field(
+        default_factory=lambda data: SecretStr(f"sqlite:///{data['data_dir'] / 'nofx.db'}"),
+        description="Where the database is: `sqlite:///path`.",
+        json_schema_extra={"shown": "sqlite:///<data dir>/nofx.db"},
+    )
+    master_key_file: Path = Field(
+        default_factory=lambda data: data["data_dir"] / "master.key",
+        description="The key that opens the keyring; made at first start.",
+        json_schema_extra={"shown": "<data dir>/master.key"},
+    )
+    data_encryption_key: SecretStr | None = Field(
+        None, description="The key under which NOFX encrypted its database, in any form that NOFX takes."
+    )
+    # `tls_key` looks at `tls_cert`, and `listen` looks at both: a check sees only the fields before its own.
+    tls_cert: Path | None = Field(None, description="PEM file: the server's certificate and those that signed it.")
+    tls_key: Path | None = Field(None, description="PEM file: the private key of the certificate, not encrypted.")
+    listen: str = Field(
+        "127.0.0.1:50051",
+        description="Address to serve on: `host:port`, `[::1]:port` or `unix:path`; port 0 takes a free one. "
+        "Addresses beyond loopback need TLS.",
+    )
+
+    max_request_bytes: int = Field(4 * MIB, ge=1024, le=64 * MIB, description="Largest request accepted.")
+    max_page_bytes: int = Field(
+        2 * MIB, ge=1024, le=64 * MIB, description="A page of a list ends before it grows beyond this."
+    )
+    max_concurrent_rpcs: int = Field(
+        1024, ge=1, le=100_000, description="Calls in progress at one time; one more is refused."
+    )
+    keepalive_seconds: float = Field(60, ge=1, le=7200, description="A silent connection is pinged this often.")
+    keepalive_timeout_seconds: float = Field(
+        20, ge=1, le=600, description="A connection that leaves a ping unanswered for this long is closed."
+    )
+    keepalive_min_ping_seconds: float = Field(
+        10, ge=1, le=7200, description="A client that pings more often than this is disconnected."
+    )
+    min_revision_wait_seconds: float = Field(
+        5, ge=0, le=60, description="How long a read waits for the revision of `nofx-min-revision`."
+    )
+    shutdown_grace_seconds: float = Field(
+        10, ge=0, le=600, description="How long calls in progress may go on after SIGTERM."
+    )
+
+    request_id_ttl_hours: int = Field(
+        24, ge=1, le=720, description="How long a repeated `request_id` gets the first answer."
+    )
+    page_token_ttl_hours: int = Field(24, ge=1, le=720, description="How long a page token is valid.")
+    batch_milliseconds: float = Field(
+        5, ge=0, le=1000, description="How long a write waits for others to be committed with it."
+    )
+    batch_size: int = Field(128, ge=1, le=10_000, description="How many writes are committed together at most.")
+
+    login_floor_ms: int = Field(
+        500, ge=0, le=10_000, description="A login takes at least this long, whatever is wrong with it."
+    )
+    login_token_minutes: int = Field(5, ge=1, le=60, description="Time for the second step of a login.")
+    password_hash_concurrency: int = Field(2, ge=1, le=64, description="Passwords hashed at one time.")
+    registration_ttl_hours: int = Field(24, ge=1, le=720, description="Time to complete a registration.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["json", "console"] | None = Field(
+        None,
+        description="`json`: one object a line; `console`: for people. Not set: `console` on a terminal, else `json`.",
+    )
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _fold_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, value: SecretStr) -> SecretStr:
+        scheme, _, path = value.get_secret_value().partition(":///")
+        # Each connection to ":memory:" would see a database of its own.
+        if scheme != "sqlite" or path in {"", ":memory:"}:
+            raise ValueError("sqlite:///path")
+        return value
+
+    @field_validator("tls_cert")
+    @classmethod
+    def _check_tls_cert(cls, value: Path | None) -> Path | None:
+        if value is not None and b"-----BEGIN CERTIFICATE-----" not in _content(value):
+            raise ValueError("a PEM file with a certificate")
+        return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _check_tls_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if value is not None:
+            _content(value)
+        if "tls_cert" not in info.data:  # it has a problem of its own
+            return value
+        cert = info.data["tls_cert"]
+        if cert is None and value is not None:
+            raise ValueError(f"{variable('tls_cert')} to be set too")
+        if cert is not None and (value is None or not _belong_together(cert, value)):
+            raise ValueError(f"the private key, not encrypted, of the certificate in {variable('tls_cert')}")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str, info: ValidationInfo) -> str:
+        check_address(value)
+        # A certificate that its own check refused is missing from `data`: TLS was meant.
+        plaintext = "tls_cert" in info.data and info.data["tls_cert"] is None
+        if plaintext and not is_local(value):
+            raise ValueError(
+                "a loopback address or unix:path, because it is plaintext: "
+                f"set {variable('tls_cert')} and {variable('tls_key')} to serve others"
+            )
+        return value
+
+    @classmethod
+    def load(cls, config: Path | None, env: Mapping[str, str]) -> Self:
+        """Return the settings of the file and the environment.  Raises SettingsError with every problem, one a line."""
+        in_file = _read_toml(config) if config else {}
+        in_env = {name: env[variable(name)] for name in cls.model_fields if env.get(variable(name))}
+        problems = [f"{config}: {_unknown(key, cls.model_fields)}" for key in in_file if key not in cls.model_fields]
+        settings = None
+        try:
+            settings = cls.model_validate({k: v for k, v in in_file.items() if k in cls.model_fields} | in_env)
+        except ValidationError as error:
+            for detail in error.errors():
+                name = str(detail["loc"][0])
+                source = f"{config}: {name}" if name in in_file.keys() - in_env.keys() else variable(name)
+                # A default made of other settings is not wrong of itself: they are.
+                if detail["type"] != "default_factory_not_called":
+                    problems.append(_problem(source, cls.model_fields[name], detail))
+        # Not inside the `except`: pydantic's error holds the values, and there are secrets among them.
+        if problems or settings is None:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    @classmethod
+    def describe(cls) -> list[SettingRow]:
+        """Return one row for each setting, in the order of the fields."""
+        return [
+            SettingRow(variable(name), _shown_default(field), field.description or "")
+            for name, field in cls.model_fields.items()
+        ]
+
+    def read_tls(self) -> tuple[bytes, bytes] | None:
+        """Return the certificate chain and its key as PEM, or None where there is no TLS."""
+        if self.tls_cert is None or self.tls_key is None:
+            return None
+        return self.tls_cert.read_bytes(), self.tls_key.read_bytes()
+
+
+def variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return ("" if name in UNPREFIXED else PREFIX) + name.upper()
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the configuration file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise SettingsError(f"the configuration file {path} is not TOML: {error}") from error
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0)
+    return f"there is no setting {key!r}; the nearest is {nearest[0]!r}"
+
+
+def _problem(source: str, field: FieldInfo, detail: Mapping[str, Any]) -> str:
+    if detail["input"] is None:
+        found = "is not set"
+    elif SecretStr in (field.annotation, *get_args(field.annotation)):
+        found = "has a value that is not shown"
+    else:
+        found = f"has value {str(detail['input'])!r}"
+    return f"{source} {found}: expected {_expected(field, detail)}"
+
+
+def _expected(field: FieldInfo, detail: Mapping[str, Any]) -> str:
+    """Return what the field accepts: in the words of its own check, else from its type."""
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    if detail["type"] == "literal_error":
+        return str(detail["ctx"]["expected"]).replace("'", "")
+    bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)}
+    if bounds:
+        kind = "a whole number" if field.annotation is int else "a number"
+        return f"{kind} from {bounds['ge']} to {bounds['le']}"
+    return "a text in quotes"
+
+
+def _shown_default(field: FieldInfo) -> str:
+    if isinstance(field.json_schema_extra, dict):
+        return str(field.json_schema_extra["shown"])
+    default = field.get_default()
+    return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _content(path: Path) -> bytes:
+    """Return the file's content.  Raises ValueError, as the checks do, if there is none to be had."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"a file that can be read ({error.strerror})") from error
+
+
+def _belong_together(cert: Path, key: Path) -> bool:
+    """Tell whether the key is the certificate's.  An encrypted key is not: nobody is there to type its password."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except (OSError, ValueError):  # ssl.SSLError is an OSError
+        return False
+    return True
