@@ -1,0 +1,70 @@
+# The same targets for a laptop and for CI. `make setup` needs Python 3.11 or newer, git and make; the rest comes from requirements-dev.lock.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.setup-stamp
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# The runtime and the build pins agree with the development pins, so what is shipped is what was tested.
+LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run test check fix proto proto-check proto-release lock bench-quick clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## make the environment from the lock file (PYTHON=python3.12 takes another Python)
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "$(PYTHON) is not Python 3.11 or newer: name one, as in 'make $(MAKECMDGOALS) PYTHON=python3.12'" >&2; exit 1; }
+	@echo "setting up $(VENV) (once; a minute or two)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: setup ## serve on 127.0.0.1:50051, with the data in ./data
+	@$(BIN)/nofx-grpc serve
+
+test: setup ## run the whole test suite (ARGS="-k name" for a part of it)
+	$(BIN)/pytest $(ARGS)
+
+check: setup proto-check ## everything that can be said without running the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
+	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
+	$(BIN)/python -m tools.check_file_length
+
+fix: setup ## put right what tools can: format, lint, the README's settings table
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/python -m tools.settings_table
+
+proto: setup ## generate nofx_grpc/v1 and buf from protos
+	tools/proto.sh generate
+
+proto-check: setup ## protos: lint, breaking changes, and generated code that is up to date
+	tools/proto.sh check
+
+proto-release: setup ## make the protos of now the baseline of `buf breaking`
+	tools/proto.sh release
+
+lock: setup ## pin again after a change in pyproject.toml (UPGRADE=--upgrade takes the newest of all)
+	$(LOCK) $(UPGRADE) pyproject.toml --extra dev -o requirements-dev.lock
+	$(LOCK) $(UPGRADE) pyproject.toml -c requirements-dev.lock -o requirements.lock
+	$(LOCK) $(UPGRADE) --group build -c requirements-dev.lock -o requirements-build.lock
+
+bench-quick: setup ## a table of CPU per call and calls per second
+	$(BIN)/python -m benchmarks.quick
+
+clean: ## remove the environment, caches and build output; never the data
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
