@@ -12,6 +12,9 @@ not at all.
 Every answer has the trailing metadata "nofx-revision" and "nofx-history": the revision of the store that it shows,
 and the history that the revision counts in. A request may carry the metadata "nofx-min-revision" and is then
 answered at that revision or a later one.
+
+In all resources the fields 1 to 6 are the same, where there are such: user_id, id (or key, or code), etag, revision,
+create_time, update_time. Their own fields begin at 10.
 """
 
 from google.protobuf import descriptor as _descriptor
