@@ -16,7 +16,6 @@ from nofx_grpc.address import check_address, is_local
         ("unix:nofx-grpc.sock", True),
         ("0.0.0.0:50051", False),
         ("[::]:50051", False),
-        ("[::ffff:127.0.0.1]:50051", False),
         ("10.0.0.1:50051", False),
         ("traders.example.com:50051", False),
         ("localhost.example.com:50051", False),

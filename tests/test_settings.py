@@ -64,6 +64,11 @@ def test_an_empty_variable_counts_as_not_set(config: Path) -> None:
     assert Settings.load(config, {"NOFX_GRPC_BATCH_SIZE": "", "DATA_ENCRYPTION_KEY": ""}).batch_size == 7
 
 
+def test_words_may_be_written_in_capitals() -> None:
+    settings = Settings.load(None, {"NOFX_GRPC_LOG_LEVEL": "DEBUG", "NOFX_GRPC_LOG_FORMAT": "JSON"})
+    assert (settings.log_level, settings.log_format) == ("debug", "json")
+
+
 def test_the_key_of_nofx_keeps_its_name() -> None:
     key = Settings.load(None, {"DATA_ENCRYPTION_KEY": SECRET}).data_encryption_key
     assert key is not None
