@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from nofx_grpc.v1 import common_pb2 as nofx__grpc_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nofx_grpc/v1/system_config.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nofx_grpc/v1/common.proto\"\xa4\x03\n\x0b\x43onfigEntry\x12$\n\x03key\x18\x02 \x01(\tB\x17\xe2\x41\x01\x08\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\x05value\x18\n \x01(\tB\x07\x80\x01\x01\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x17\n\tvalue_set\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11value_fingerprint\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0evalue_redacted\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06secret\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tis_public\x18\x0f \x01(\x08\x42\x04\xe2\x41\x01\x03\x12,\n\x04type\x18\x10 \x01(\x0e\x32\x18.nofx_grpc.v1.ConfigTypeB\x04\xe2\x41\x01\x03\x12\x1b\n\rdefault_value\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05known\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\x42\x08\n\x06_value\"\x97\x01\n\rConfigSetting\x12&\n\x03key\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\x12\x38\n\x05value\x18\x02 \x01(\tB$\x80\x01\x01\xe2\x41\x02\x02\x04\xbaH\x15r\x10(\x80\x80\x04\x32\n^[^\\x00]*$\xc8\x01\x01\x88\xb5\x18\x01H\x00\x88\x01\x01\x12\x1a\n\x04\x65tag\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80\x02\x42\x08\n\x06_value\"\x9c\x01\n\x0cPublicConfig\x12\x11\n\tbeta_mode\x18\x01 \x01(\x08\x12\x1c\n\x14registration_enabled\x18\x02 \x01(\x08\x12\x15\n\rdefault_coins\x18\x03 \x03(\t\x12\x18\n\x10\x62tc_eth_leverage\x18\x04 \x01(\x05\x12\x18\n\x10\x61ltcoin_leverage\x18\x05 \x01(\x05\x12\x10\n\x08revision\x18\x06 \x01(\x03\"/\n\x10IgnoredConfigKey\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x16GetSystemConfigRequest\x12&\n\x03key\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\"^\n\x17ListSystemConfigRequest\x12!\n\tpage_size\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80 \"_\n\x18ListSystemConfigResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.nofx_grpc.v1.ConfigEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x16SetSystemConfigRequest\x12=\n\x08settings\x18\x01 \x03(\x0b\x32\x1b.nofx_grpc.v1.ConfigSettingB\x0e\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"E\n\x17SetSystemConfigResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.nofx_grpc.v1.ConfigEntry\"\x18\n\x16GetPublicConfigRequest\"A\n\x17ImportConfigFileRequest\x12&\n\x07\x63ontent\x18\x01 \x01(\x0c\x42\x15\x80\x01\x01\xe2\x41\x02\x01\x04\xbaH\x06z\x04\x18\x80\x80@\x88\xb5\x18\x01\"w\n\x18ImportConfigFileResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.nofx_grpc.v1.ConfigEntry\x12/\n\x07ignored\x18\x02 \x03(\x0b\x32\x1e.nofx_grpc.v1.IgnoredConfigKey\"C\n\x19\x41\x63\x63\x65ssSystemSecretRequest\x12&\n\x03key\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\"F\n\x1a\x41\x63\x63\x65ssSystemSecretResponse\x12\x16\n\x05value\x18\x01 \x01(\tB\x07\x80\x01\x01\x88\xb5\x18\x01\x12\x10\n\x08revision\x18\x02 \x01(\x03*\xba\x01\n\nConfigType\x12\x1b\n\x17\x43ONFIG_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONFIG_TYPE_STRING\x10\x01\x12\x14\n\x10\x43ONFIG_TYPE_BOOL\x10\x02\x12\x17\n\x13\x43ONFIG_TYPE_INTEGER\x10\x03\x12\x16\n\x12\x43ONFIG_TYPE_NUMBER\x10\x04\x12\x1b\n\x17\x43ONFIG_TYPE_STRING_LIST\x10\x05\x12\x13\n\x0f\x43ONFIG_TYPE_URL\x10\x06\x32\x80\x05\n\x0cSystemConfig\x12[\n\x0fGetSystemConfig\x12$.nofx_grpc.v1.GetSystemConfigRequest\x1a\x19.nofx_grpc.v1.ConfigEntry\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12j\n\x10ListSystemConfig\x12%.nofx_grpc.v1.ListSystemConfigRequest\x1a&.nofx_grpc.v1.ListSystemConfigResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12g\n\x0fSetSystemConfig\x12$.nofx_grpc.v1.SetSystemConfigRequest\x1a%.nofx_grpc.v1.SetSystemConfigResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12`\n\x0fGetPublicConfig\x12$.nofx_grpc.v1.GetPublicConfigRequest\x1a\x1a.nofx_grpc.v1.PublicConfig\"\x0b\x90\x02\x01\x88\xb5\x18\x01\xa0\xb5\x18\x01\x12j\n\x10ImportConfigFile\x12%.nofx_grpc.v1.ImportConfigFileRequest\x1a&.nofx_grpc.v1.ImportConfigFileResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12p\n\x12\x41\x63\x63\x65ssSystemSecret\x12\'.nofx_grpc.v1.AccessSystemSecretRequest\x1a(.nofx_grpc.v1.AccessSystemSecretResponse\"\x07\x90\x02\x02\x88\xb5\x18\x06\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n nofx_grpc/v1/system_config.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nofx_grpc/v1/common.proto\"\xa4\x03\n\x0b\x43onfigEntry\x12$\n\x03key\x18\x02 \x01(\tB\x17\xe2\x41\x01\x08\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\x12\n\x04\x65tag\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08revision\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\x05value\x18\n \x01(\tB\x07\x80\x01\x01\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x17\n\tvalue_set\x18\x0b \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11value_fingerprint\x18\x0c \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0evalue_redacted\x18\r \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06secret\x18\x0e \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x17\n\tis_public\x18\x0f \x01(\x08\x42\x04\xe2\x41\x01\x03\x12,\n\x04type\x18\x10 \x01(\x0e\x32\x18.nofx_grpc.v1.ConfigTypeB\x04\xe2\x41\x01\x03\x12\x1b\n\rdefault_value\x18\x11 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05known\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\x42\x08\n\x06_value\"\x96\x01\n\rConfigSetting\x12&\n\x03key\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\x12\x37\n\x05value\x18\x02 \x01(\tB#\x80\x01\x01\xe2\x41\x01\x02\xbaH\x15r\x10(\x80\x80\x04\x32\n^[^\\x00]*$\xc8\x01\x01\x88\xb5\x18\x01H\x00\x88\x01\x01\x12\x1a\n\x04\x65tag\x18\x03 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80\x02\x42\x08\n\x06_value\"\x9c\x01\n\x0cPublicConfig\x12\x11\n\tbeta_mode\x18\x01 \x01(\x08\x12\x1c\n\x14registration_enabled\x18\x02 \x01(\x08\x12\x15\n\rdefault_coins\x18\x03 \x03(\t\x12\x18\n\x10\x62tc_eth_leverage\x18\x04 \x01(\x05\x12\x18\n\x10\x61ltcoin_leverage\x18\x05 \x01(\x05\x12\x10\n\x08revision\x18\x06 \x01(\x03\"/\n\x10IgnoredConfigKey\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"@\n\x16GetSystemConfigRequest\x12&\n\x03key\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\"^\n\x17ListSystemConfigRequest\x12!\n\tpage_size\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80 \"_\n\x18ListSystemConfigResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.nofx_grpc.v1.ConfigEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"W\n\x16SetSystemConfigRequest\x12=\n\x08settings\x18\x01 \x03(\x0b\x32\x1b.nofx_grpc.v1.ConfigSettingB\x0e\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"E\n\x17SetSystemConfigResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.nofx_grpc.v1.ConfigEntry\"\x18\n\x16GetPublicConfigRequest\"@\n\x17ImportConfigFileRequest\x12%\n\x07\x63ontent\x18\x01 \x01(\x0c\x42\x14\x80\x01\x01\xe2\x41\x01\x01\xbaH\x06z\x04\x18\x80\x80@\x88\xb5\x18\x01\"w\n\x18ImportConfigFileResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.nofx_grpc.v1.ConfigEntry\x12/\n\x07ignored\x18\x02 \x03(\x0b\x32\x1e.nofx_grpc.v1.IgnoredConfigKey\"C\n\x19\x41\x63\x63\x65ssSystemSecretRequest\x12&\n\x03key\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\"F\n\x1a\x41\x63\x63\x65ssSystemSecretResponse\x12\x16\n\x05value\x18\x01 \x01(\tB\x07\x80\x01\x01\x88\xb5\x18\x01\x12\x10\n\x08revision\x18\x02 \x01(\x03*\xba\x01\n\nConfigType\x12\x1b\n\x17\x43ONFIG_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43ONFIG_TYPE_STRING\x10\x01\x12\x14\n\x10\x43ONFIG_TYPE_BOOL\x10\x02\x12\x17\n\x13\x43ONFIG_TYPE_INTEGER\x10\x03\x12\x16\n\x12\x43ONFIG_TYPE_NUMBER\x10\x04\x12\x1b\n\x17\x43ONFIG_TYPE_STRING_LIST\x10\x05\x12\x13\n\x0f\x43ONFIG_TYPE_URL\x10\x06\x32\x80\x05\n\x0cSystemConfig\x12[\n\x0fGetSystemConfig\x12$.nofx_grpc.v1.GetSystemConfigRequest\x1a\x19.nofx_grpc.v1.ConfigEntry\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12j\n\x10ListSystemConfig\x12%.nofx_grpc.v1.ListSystemConfigRequest\x1a&.nofx_grpc.v1.ListSystemConfigResponse\"\x07\x90\x02\x01\x88\xb5\x18\x01\x12g\n\x0fSetSystemConfig\x12$.nofx_grpc.v1.SetSystemConfigRequest\x1a%.nofx_grpc.v1.SetSystemConfigResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12`\n\x0fGetPublicConfig\x12$.nofx_grpc.v1.GetPublicConfigRequest\x1a\x1a.nofx_grpc.v1.PublicConfig\"\x0b\x90\x02\x01\x88\xb5\x18\x01\xa0\xb5\x18\x01\x12j\n\x10ImportConfigFile\x12%.nofx_grpc.v1.ImportConfigFileRequest\x1a&.nofx_grpc.v1.ImportConfigFileResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12p\n\x12\x41\x63\x63\x65ssSystemSecret\x12\'.nofx_grpc.v1.AccessSystemSecretRequest\x1a(.nofx_grpc.v1.AccessSystemSecretResponse\"\x07\x90\x02\x02\x88\xb5\x18\x06\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -65,7 +65,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIGSETTING'].fields_by_name['key']._loaded_options = None
   _globals['_CONFIGSETTING'].fields_by_name['key']._serialized_options = b'\342A\001\002\272H\022r\020\020\001(\200\0042\t^\\P{Cc}*$'
   _globals['_CONFIGSETTING'].fields_by_name['value']._loaded_options = None
-  _globals['_CONFIGSETTING'].fields_by_name['value']._serialized_options = b'\200\001\001\342A\002\002\004\272H\025r\020(\200\200\0042\n^[^\\x00]*$\310\001\001\210\265\030\001'
+  _globals['_CONFIGSETTING'].fields_by_name['value']._serialized_options = b'\200\001\001\342A\001\002\272H\025r\020(\200\200\0042\n^[^\\x00]*$\310\001\001\210\265\030\001'
   _globals['_CONFIGSETTING'].fields_by_name['etag']._loaded_options = None
   _globals['_CONFIGSETTING'].fields_by_name['etag']._serialized_options = b'\342A\001\001\272H\005r\003(\200\002'
   _globals['_GETSYSTEMCONFIGREQUEST'].fields_by_name['key']._loaded_options = None
@@ -77,7 +77,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETSYSTEMCONFIGREQUEST'].fields_by_name['settings']._loaded_options = None
   _globals['_SETSYSTEMCONFIGREQUEST'].fields_by_name['settings']._serialized_options = b'\342A\001\002\272H\007\222\001\004\010\001\020d'
   _globals['_IMPORTCONFIGFILEREQUEST'].fields_by_name['content']._loaded_options = None
-  _globals['_IMPORTCONFIGFILEREQUEST'].fields_by_name['content']._serialized_options = b'\200\001\001\342A\002\001\004\272H\006z\004\030\200\200@\210\265\030\001'
+  _globals['_IMPORTCONFIGFILEREQUEST'].fields_by_name['content']._serialized_options = b'\200\001\001\342A\001\001\272H\006z\004\030\200\200@\210\265\030\001'
   _globals['_ACCESSSYSTEMSECRETREQUEST'].fields_by_name['key']._loaded_options = None
   _globals['_ACCESSSYSTEMSECRETREQUEST'].fields_by_name['key']._serialized_options = b'\342A\001\002\272H\022r\020\020\001(\200\0042\t^\\P{Cc}*$'
   _globals['_ACCESSSYSTEMSECRETRESPONSE'].fields_by_name['value']._loaded_options = None
@@ -94,36 +94,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYSTEMCONFIG'].methods_by_name['ImportConfigFile']._serialized_options = b'\220\002\002\210\265\030\010'
   _globals['_SYSTEMCONFIG'].methods_by_name['AccessSystemSecret']._loaded_options = None
   _globals['_SYSTEMCONFIG'].methods_by_name['AccessSystemSecret']._serialized_options = b'\220\002\002\210\265\030\006'
-  _globals['_CONFIGTYPE']._serialized_start=1732
-  _globals['_CONFIGTYPE']._serialized_end=1918
+  _globals['_CONFIGTYPE']._serialized_start=1730
+  _globals['_CONFIGTYPE']._serialized_end=1916
   _globals['_CONFIGENTRY']._serialized_start=173
   _globals['_CONFIGENTRY']._serialized_end=593
   _globals['_CONFIGSETTING']._serialized_start=596
-  _globals['_CONFIGSETTING']._serialized_end=747
-  _globals['_PUBLICCONFIG']._serialized_start=750
-  _globals['_PUBLICCONFIG']._serialized_end=906
-  _globals['_IGNOREDCONFIGKEY']._serialized_start=908
-  _globals['_IGNOREDCONFIGKEY']._serialized_end=955
-  _globals['_GETSYSTEMCONFIGREQUEST']._serialized_start=957
-  _globals['_GETSYSTEMCONFIGREQUEST']._serialized_end=1021
-  _globals['_LISTSYSTEMCONFIGREQUEST']._serialized_start=1023
-  _globals['_LISTSYSTEMCONFIGREQUEST']._serialized_end=1117
-  _globals['_LISTSYSTEMCONFIGRESPONSE']._serialized_start=1119
-  _globals['_LISTSYSTEMCONFIGRESPONSE']._serialized_end=1214
-  _globals['_SETSYSTEMCONFIGREQUEST']._serialized_start=1216
-  _globals['_SETSYSTEMCONFIGREQUEST']._serialized_end=1303
-  _globals['_SETSYSTEMCONFIGRESPONSE']._serialized_start=1305
-  _globals['_SETSYSTEMCONFIGRESPONSE']._serialized_end=1374
-  _globals['_GETPUBLICCONFIGREQUEST']._serialized_start=1376
-  _globals['_GETPUBLICCONFIGREQUEST']._serialized_end=1400
-  _globals['_IMPORTCONFIGFILEREQUEST']._serialized_start=1402
-  _globals['_IMPORTCONFIGFILEREQUEST']._serialized_end=1467
-  _globals['_IMPORTCONFIGFILERESPONSE']._serialized_start=1469
-  _globals['_IMPORTCONFIGFILERESPONSE']._serialized_end=1588
-  _globals['_ACCESSSYSTEMSECRETREQUEST']._serialized_start=1590
-  _globals['_ACCESSSYSTEMSECRETREQUEST']._serialized_end=1657
-  _globals['_ACCESSSYSTEMSECRETRESPONSE']._serialized_start=1659
-  _globals['_ACCESSSYSTEMSECRETRESPONSE']._serialized_end=1729
-  _globals['_SYSTEMCONFIG']._serialized_start=1921
-  _globals['_SYSTEMCONFIG']._serialized_end=2561
+  _globals['_CONFIGSETTING']._serialized_end=746
+  _globals['_PUBLICCONFIG']._serialized_start=749
+  _globals['_PUBLICCONFIG']._serialized_end=905
+  _globals['_IGNOREDCONFIGKEY']._serialized_start=907
+  _globals['_IGNOREDCONFIGKEY']._serialized_end=954
+  _globals['_GETSYSTEMCONFIGREQUEST']._serialized_start=956
+  _globals['_GETSYSTEMCONFIGREQUEST']._serialized_end=1020
+  _globals['_LISTSYSTEMCONFIGREQUEST']._serialized_start=1022
+  _globals['_LISTSYSTEMCONFIGREQUEST']._serialized_end=1116
+  _globals['_LISTSYSTEMCONFIGRESPONSE']._serialized_start=1118
+  _globals['_LISTSYSTEMCONFIGRESPONSE']._serialized_end=1213
+  _globals['_SETSYSTEMCONFIGREQUEST']._serialized_start=1215
+  _globals['_SETSYSTEMCONFIGREQUEST']._serialized_end=1302
+  _globals['_SETSYSTEMCONFIGRESPONSE']._serialized_start=1304
+  _globals['_SETSYSTEMCONFIGRESPONSE']._serialized_end=1373
+  _globals['_GETPUBLICCONFIGREQUEST']._serialized_start=1375
+  _globals['_GETPUBLICCONFIGREQUEST']._serialized_end=1399
+  _globals['_IMPORTCONFIGFILEREQUEST']._serialized_start=1401
+  _globals['_IMPORTCONFIGFILEREQUEST']._serialized_end=1465
+  _globals['_IMPORTCONFIGFILERESPONSE']._serialized_start=1467
+  _globals['_IMPORTCONFIGFILERESPONSE']._serialized_end=1586
+  _globals['_ACCESSSYSTEMSECRETREQUEST']._serialized_start=1588
+  _globals['_ACCESSSYSTEMSECRETREQUEST']._serialized_end=1655
+  _globals['_ACCESSSYSTEMSECRETRESPONSE']._serialized_start=1657
+  _globals['_ACCESSSYSTEMSECRETRESPONSE']._serialized_end=1727
+  _globals['_SYSTEMCONFIG']._serialized_start=1919
+  _globals['_SYSTEMCONFIG']._serialized_end=2559
 # @@protoc_insertion_point(module_scope)
