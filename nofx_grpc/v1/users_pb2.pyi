@@ -3,7 +3,7 @@
 isort:skip_file
 The people whose models, exchanges and traders the service keeps, and how they log in.
 
-Over 300 lines, since every field has its comment and its rules, and clients take a service by its file.
+Longer than 300 lines: every field has its comment and its rules, and clients take a service by its file.
 """
 
 from collections import abc as _abc
