@@ -7,7 +7,7 @@ from datetime import datetime
 from threading import local
 from typing import Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection as Connection  # for services, which see nothing else of SQLAlchemy
 from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.store import revisions

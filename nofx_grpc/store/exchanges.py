@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ForeignKeyConstraint, Index, Table
+from sqlalchemy import Connection, ForeignKeyConstraint, Index, Table
 
+from nofx_grpc.errors import InUse
+from nofx_grpc.store import traders, users
 from nofx_grpc.store.metadata import (
     flag_column,
     key_column,
@@ -68,4 +70,12 @@ resource = Resource(
     Exchange,
     key=("user_id", "id"),
     secrets=("api_key", "secret_key", "aster_private_key"),
+    owner=users.resource,
 )
+
+
+def delete(connection: Connection, user_id: str, id: str, etag: str, *, allow_missing: bool) -> None:
+    """Delete an exchange.  Raises NotFound, EtagMismatch, and InUse naming the traders that trade on it."""
+    if users_of := traders.using_exchange(connection, user_id, id):
+        raise InUse(Kind.EXCHANGE, id, by="the traders", users=users_of)
+    resource.delete(connection, (user_id, id), etag, allow_missing=allow_missing)

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import ForeignKeyConstraint, Index, Table, UniqueConstraint
+from sqlalchemy import Connection, ForeignKeyConstraint, Index, Table, UniqueConstraint
 
+from nofx_grpc.errors import InUse
+from nofx_grpc.store import traders, users
 from nofx_grpc.store.metadata import (
     flag_column,
     key_column,
@@ -55,4 +57,13 @@ class Model:
     revision: int
 
 
-resource = Resource(Kind.MODEL, ai_models, Model, key=("user_id", "id"), secrets=("api_key", "custom_api_url"))
+resource = Resource(
+    Kind.MODEL, ai_models, Model, key=("user_id", "id"), secrets=("api_key", "custom_api_url"), owner=users.resource
+)
+
+
+def delete(connection: Connection, user_id: str, id: str, etag: str, *, allow_missing: bool) -> None:
+    """Delete a model.  Raises NotFound, EtagMismatch, and InUse naming the traders that it decides for."""
+    if users_of := traders.using_model(connection, user_id, id):
+        raise InUse(Kind.MODEL, id, by="the traders", users=users_of)
+    resource.delete(connection, (user_id, id), etag, allow_missing=allow_missing)

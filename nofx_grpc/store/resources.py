@@ -6,7 +6,7 @@ Each noun's module declares its table and record and makes one `Resource` of the
 import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from sqlalchemy import Connection, Select, Table, and_, bindparam, delete, insert, select, tuple_, update
@@ -18,6 +18,12 @@ from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import is_duplicate
 from nofx_grpc.store.metadata import UtcDateTime
 from nofx_grpc.store.revisions import Kind, Operation
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+# What a draft has in place of what `Resource.create` sets.
+UNWRITTEN: dict[str, Any] = {"revision": 0, "created_at": _NEVER, "updated_at": _NEVER}
 
 
 class Record(Protocol):
@@ -35,6 +41,7 @@ class Resource(Generic[R]):
     """One kind of resource in one table.
 
     `key` are the key columns, `secrets` those that hold sealed text, `hidden` those that never leave in any form (hashes).
+    `owner` is the resource that a new one's `user_id` must name.
     """
 
     def __init__(
@@ -46,11 +53,12 @@ class Resource(Generic[R]):
         key: tuple[str, ...],
         secrets: tuple[str, ...] = (),
         hidden: tuple[str, ...] = (),
+        owner: "Resource[Any] | None" = None,
     ) -> None:
         fields = [field.name for field in dataclasses.fields(record)]
         columns = [table.c[name] for name in fields]
         self.kind, self.table, self.record, self.key = kind, table, record, key
-        self.secrets, self.hidden = secrets, hidden
+        self.secrets, self.hidden, self.owner = secrets, hidden, owner
         self._fields = fields
         key_columns = [table.c[name] for name in key]
         by_key = and_(*(column == bindparam(f"key_{column.name}") for column in key_columns))
@@ -90,8 +98,10 @@ class Resource(Generic[R]):
         return [self.record(*row) for row in connection.execute(statement, parameters)]
 
     def create(self, connection: Connection, draft: R) -> R:
-        """Insert `draft`; its revision and times are set here.  Raises AlreadyExists if the key is taken."""
+        """Insert `draft`; its revision and times are set here.  Raises AlreadyExists, and NotFound if the owner is missing."""
         key = self.key_of(draft)
+        if self.owner is not None:
+            self.owner.get(connection, self._user_id(draft))
         if self.find(connection, *key) is not None:
             raise AlreadyExists(self.kind, self._id(key))
         now = revisions.scope(connection).now
@@ -108,12 +118,24 @@ class Resource(Generic[R]):
         self.log(connection, record, Operation.CREATE)
         return record
 
-    def update(self, connection: Connection, key: tuple[str, ...], etag: str, change: Callable[[R], R]) -> R:
+    def update(
+        self,
+        connection: Connection,
+        key: tuple[str, ...],
+        etag: str,
+        change: Callable[[R], R],
+        draft: Callable[[], R] | None = None,
+    ) -> R:
         """Replace the resource by what `change` makes of it; nothing is written if that is the same.
 
-        Raises NotFound, EtagMismatch if `etag` is given and is not the resource's, and what `change` raises.
+        A missing one is created from `draft`, where that is given.
+        Raises NotFound, EtagMismatch if `etag` is given and is not the resource's, and what `change` and `draft` raise.
         """
-        current = self.get(connection, *key)
+        current = self.find(connection, *key)
+        if current is None:
+            if draft is None:
+                raise NotFound(self.kind, self._id(key))
+            return self.create(connection, draft())
         self.check_etag(current, etag)
         changed = change(current)
         if changed == current:
@@ -131,9 +153,15 @@ class Resource(Generic[R]):
         self.log(connection, record, Operation.UPDATE)
         return record
 
-    def delete(self, connection: Connection, key: tuple[str, ...], etag: str = "") -> R:
-        """Delete the resource and return what it was.  Raises NotFound, EtagMismatch."""
-        current = self.get(connection, *key)
+    def delete(
+        self, connection: Connection, key: tuple[str, ...], etag: str = "", *, allow_missing: bool = False
+    ) -> R | None:
+        """Delete the resource and return what it was; None if it was missing and may be.  Raises NotFound, EtagMismatch."""
+        current = self.find(connection, *key)
+        if current is None:
+            if allow_missing:
+                return None
+            raise NotFound(self.kind, self._id(key))
         self.check_etag(current, etag)
         connection.execute(self._delete, self._key_parameters(key))
         revisions.log(connection, self.kind, self._user_id(current), self._id(key), Operation.DELETE)

@@ -36,7 +36,8 @@ def seed(
     stamp = {"created_at": now, "updated_at": now, "revision": FIRST_REVISION}
     connection.execute(
         insert(users),
-        stamp | {"id": DEFAULT_USER, "email": "default@localhost", "email_key": "default@localhost", "otp_verified": False},
+        stamp
+        | {"id": DEFAULT_USER, "email": "default@localhost", "email_key": "default@localhost", "otp_verified": False},
     )
     connection.execute(
         insert(ai_models),
@@ -47,8 +48,5 @@ def seed(
     )
     connection.execute(
         insert(system_config),
-        [
-            {"key": key, "value": value, "updated_at": now, "revision": FIRST_REVISION}
-            for key, value in config.items()
-        ],
+        [{"key": key, "value": value, "updated_at": now, "revision": FIRST_REVISION} for key, value in config.items()],
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Column, ForeignKeyConstraint, Integer, Table, UniqueConstraint
 
+from nofx_grpc.store import users
 from nofx_grpc.store.metadata import (
     key_column,
     metadata,
@@ -50,4 +51,5 @@ resource = Resource(
     SignalSource,
     key=("user_id",),
     secrets=("coin_pool_url", "oi_top_url"),
+    owner=users.resource,
 )

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, Table, bindparam, insert, select, update
+from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy import insert as insert_into
 
 from nofx_grpc.errors import NotFound
 from nofx_grpc.store import revisions
@@ -45,16 +46,21 @@ class Token:
     last_used_at: datetime | None
 
 
-_INSERT = insert(tokens)
+_INSERT = insert_into(tokens)
 _BY_HASH = select(tokens).where(tokens.c.hash == bindparam("hash"))
 _BY_ID = select(tokens).where(tokens.c.id == bindparam("id"))
 _PAGE = select(tokens).where(tokens.c.id > bindparam("after")).order_by(tokens.c.id).limit(bindparam("limit"))
 _REVOKE = update(tokens).where(tokens.c.id == bindparam("key")).values(revoked_at=bindparam("now"))
 
 
-def create(connection: Connection, token: Token) -> Token:
-    """Insert a token."""
+def insert(connection: Connection, token: Token) -> None:
+    """Insert a token where no call is to be answered for it: at the first start."""
     connection.execute(_INSERT, {name: getattr(token, name) for name in Token.__slots__})
+
+
+def create(connection: Connection, token: Token) -> Token:
+    """Insert a token that a caller asked for."""
+    insert(connection, token)
     revisions.touch(connection, "token", token.user_id, token.id, "create")
     return token
 

@@ -3,8 +3,21 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Column, Double, ForeignKeyConstraint, Index, Integer, Table, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Double,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    Table,
+    bindparam,
+    select,
+    text,
+    union,
+)
 
+from nofx_grpc.store import users
 from nofx_grpc.store.metadata import flag_column, key_column, metadata, revision_column, text_column, time_column
 from nofx_grpc.store.resources import Resource
 from nofx_grpc.store.revisions import Kind
@@ -71,4 +84,33 @@ class Trader:
     revision: int
 
 
-resource = Resource(Kind.TRADER, traders, Trader, key=("user_id", "id"))
+resource = Resource(Kind.TRADER, traders, Trader, key=("user_id", "id"), owner=users.resource)
+
+_OF_USER = traders.c.user_id == bindparam("user_id")
+_BY_MODEL = select(traders.c.id).where(_OF_USER, traders.c.ai_model_id == bindparam("id")).order_by(traders.c.id)
+_BY_EXCHANGE = select(traders.c.id).where(_OF_USER, traders.c.exchange_id == bindparam("id")).order_by(traders.c.id)
+_SYMBOLS = union(
+    select(traders.c.trading_symbols).where(traders.c.trading_symbols != ""),
+    select(traders.c.custom_coins).where(traders.c.custom_coins != ""),
+)
+_SYMBOLS_OF_USER = union(
+    select(traders.c.trading_symbols).where(_OF_USER, traders.c.trading_symbols != ""),
+    select(traders.c.custom_coins).where(_OF_USER, traders.c.custom_coins != ""),
+)
+
+
+def using_model(connection: Connection, user_id: str, id: str) -> list[str]:
+    """The ids of the traders that use a model."""
+    return list(connection.execute(_BY_MODEL, {"user_id": user_id, "id": id}).scalars())
+
+
+def using_exchange(connection: Connection, user_id: str, id: str) -> list[str]:
+    """The ids of the traders that use an exchange."""
+    return list(connection.execute(_BY_EXCHANGE, {"user_id": user_id, "id": id}).scalars())
+
+
+def symbol_lists(connection: Connection, user_id: str) -> list[str]:
+    """Every different text of symbols that the traders of a user, or of all users for '', have."""
+    if user_id:
+        return list(connection.execute(_SYMBOLS_OF_USER, {"user_id": user_id}).scalars())
+    return list(connection.execute(_SYMBOLS).scalars())

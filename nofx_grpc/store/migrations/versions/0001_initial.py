@@ -83,7 +83,6 @@ def upgrade() -> None:
         Column("principal", TEXT, nullable=False),
         Column("request_id", TEXT, nullable=False),
         Column("method", TEXT, nullable=False),
-        Column("request_hash", TEXT, nullable=False),
         Column("answer", sa.LargeBinary(), nullable=False),
         Column("created_at", TIME, server_default=NOW, nullable=False),
         sa.PrimaryKeyConstraint("principal", "request_id", name=op.f("pk_request_ids")),

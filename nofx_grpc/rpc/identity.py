@@ -1,0 +1,73 @@
+"""From what a caller shows to who it is."""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from nofx_grpc.errors import Unauthenticated
+from nofx_grpc.rpc.permissions import permissions_of
+from nofx_grpc.services.call import Identity
+from nofx_grpc.store import tokens
+from nofx_grpc.store.engine import Database
+from nofx_grpc.store.tokens import Token
+
+TOKEN_PREFIX = "nofx_"
+_REMEMBERED = 10_000
+
+
+def new_token_secret() -> str:
+    """A new bearer token: 256 random bits, with a prefix by which secret scanners can find it."""
+    return TOKEN_PREFIX + secrets.token_urlsafe(32)
+
+
+def token_hash(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Tokens:
+    """Tells the identity behind a bearer token.
+
+    A token is looked up at most once a second, so a revocation takes effect within a second in every process that shares the database.
+    """
+
+    def __init__(self, db: Database, clock: Callable[[], datetime], *, remember_seconds: float = 1.0) -> None:
+        self._db, self._clock, self._seconds = db, clock, remember_seconds
+        self._known: dict[str, tuple[float, Token | None]] = {}
+
+    async def identify(self, authorization: str | bytes | None, *, local: bool) -> Identity:
+        """The identity behind an `authorization` header.  Raises Unauthenticated.
+
+        `local` tells whether the call came over loopback or a Unix socket, where alone a bootstrap token works.
+        """
+        if authorization is None:
+            raise Unauthenticated("no credential: send the metadata 'authorization: Bearer <token>'")
+        scheme, _, secret = str(authorization).partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise Unauthenticated("the authorization metadata is not of the form 'Bearer <token>'")
+        token = await self._token(token_hash(secret.strip()))
+        if token is None:
+            raise Unauthenticated("the token is not known")
+        if token.revoked_at is not None:
+            raise Unauthenticated("the token was revoked")
+        if token.expires_at is not None and token.expires_at <= self._clock():
+            raise Unauthenticated("the token has expired")
+        if token.bootstrap and not local:
+            raise Unauthenticated(
+                "a bootstrap token works on loopback and Unix sockets only: make one with CreateToken"
+            )
+        permissions = permissions_of(token.role, reveal=token.reveal, reveal_system=token.reveal_system)
+        return Identity(f"token:{token.id}", token.role, permissions, token.user_id)
+
+    async def _token(self, hash: str) -> Token | None:
+        now = time.monotonic()
+        known = self._known.get(hash)
+        if known is not None and now < known[0]:
+            return known[1]
+        token = (await self._db.read(tokens.find_by_hash, hash)).value
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        if token is not None:  # unknown ones are not remembered, or anyone could fill the memory
+            self._known[hash] = now + self._seconds, token
+        return token

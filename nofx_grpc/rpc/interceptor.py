@@ -1,0 +1,232 @@
+"""What stands before every handler: identity, permission, size, parsing, validation, deadline, errors, metadata.
+
+Handlers are registered without a deserializer, so that a request arrives here as bytes and what is wrong with it is told in our words.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from nofx_grpc.crypto.envelope import Envelope
+from nofx_grpc.errors import (
+    AuditUnavailable,
+    DeadlineExceeded,
+    InvalidArgument,
+    LoginRefused,
+    NofxError,
+    NotFound,
+    PermissionDenied,
+    RequestTooLarge,
+    RevisionNotReached,
+    Unauthenticated,
+    Violation,
+)
+from nofx_grpc.rpc.identity import Tokens
+from nofx_grpc.rpc.permissions import Rule
+from nofx_grpc.rpc.status import DETAILS_KEY, status_of
+from nofx_grpc.rpc.validation import MessageRules
+from nofx_grpc.services.call import Call, Identity
+from nofx_grpc.store import audit, revisions
+from nofx_grpc.store.engine import Database
+from nofx_grpc.v1 import common_pb2
+
+logger = structlog.get_logger(__name__)
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs only
+
+ANONYMOUS = Identity("anonymous", "", frozenset())
+_POLL_SECONDS = 0.02
+_REFUSALS_ON_RECORD_PER_MINUTE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may be at most, and how long a call waits for the revision that it asks for."""
+
+    request_bytes: int = 4 * 1024 * 1024
+    min_revision_seconds: float = 5.0
+
+
+class Gate:
+    """Wraps each method of each service; nothing reaches a handler but through it."""
+
+    def __init__(self, db: Database, envelope: Envelope, tokens: Tokens, limits: Limits) -> None:
+        self.db, self.envelope, self.limits = db, envelope, limits
+        self.rules = MessageRules()
+        self._tokens = tokens
+        self._refusals = RefusalBudget(_REFUSALS_ON_RECORD_PER_MINUTE)
+
+    def handler(self, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
+        """The gRPC handler of one method of one of our services."""
+        gated = GatedMethod(self, method, behavior)
+        if method.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(gated.stream_unary)
+        return grpc.unary_unary_rpc_method_handler(gated.unary_unary)
+
+    async def identify(self, context: Context) -> Identity:
+        """Who calls.  Raises Unauthenticated."""
+        authorization = next(
+            (value for key, value in context.invocation_metadata() or () if key == "authorization"), None
+        )
+        return await self._tokens.identify(authorization, local=is_local(context.peer()))
+
+    async def wait_for_revision(self, context: Context) -> None:
+        """Wait until the store is at the revision that the caller asks for.  Raises RevisionNotReached."""
+        text = next((value for key, value in context.invocation_metadata() or () if key == "nofx-min-revision"), None)
+        if text is None:
+            return
+        try:
+            wanted = int(text)
+        except ValueError:
+            raise InvalidArgument(
+                Violation("nofx-min-revision", "expected the number that an answer's nofx-revision had")
+            ) from None
+        until = time.monotonic() + self.limits.min_revision_seconds
+        while self.db.revision < wanted:
+            current = (await self.db.read(revisions.read_state)).revision
+            if current >= wanted:
+                return
+            if time.monotonic() >= until:
+                raise RevisionNotReached(wanted, current)
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def put_on_record(self, call: Call, error: NofxError) -> None:
+        """Record a denial or a failed login.  That it fails is logged: the caller is refused in any case."""
+        if isinstance(error, PermissionDenied):
+            outcome = audit.DENIED
+        elif isinstance(error, LoginRefused):
+            outcome = audit.FAILED
+        elif isinstance(error, Unauthenticated) and self._refusals.spend():
+            outcome = audit.DENIED
+        else:
+            return
+        try:
+            await call.record(outcome, error.reason)
+        except AuditUnavailable:
+            logger.error("audit_unavailable", method=call.method, outcome=outcome, reason=error.reason)
+
+
+class GatedMethod:
+    """One method: its rule, its message types, and the handler behind it."""
+
+    def __init__(self, gate: Gate, method: MethodDescriptor, behavior: Callable[..., Any]) -> None:
+        self._gate, self._behavior = gate, behavior
+        self._name = f"/{method.containing_service.full_name}/{method.name}"
+        self._rule = Rule.of(method)
+        self._request_type = GetMessageClass(method.input_type)
+        self._answer_type = GetMessageClass(method.output_type)
+
+    async def unary_unary(self, raw: bytes, context: Context) -> bytes:
+        call = self._call(context)
+        try:
+            await self._admit(call, context)
+            request = self._parse(raw)
+            await self._check(call, request)
+            answer: Message = await self._behavior(request, call)
+            return self._finish(call, context, answer)
+        except Exception as error:
+            await self._fail(call, context, error)
+
+    async def stream_unary(self, stream: AsyncIterator[bytes], context: Context) -> bytes:
+        call = self._call(context)
+        try:
+            await self._admit(call, context)
+            if self._rule.permission and call.identity.user_id:
+                self._check_scope(call, "")
+            answer: Message = await self._behavior(self._requests(stream), call)
+            return self._finish(call, context, answer)
+        except Exception as error:
+            await self._fail(call, context, error)
+
+    async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for raw in stream:
+            request = self._parse(raw)
+            self._gate.rules.check(request)
+            yield request
+
+    def _call(self, context: Context) -> Call:
+        gate = self._gate
+        return Call(self._name, ANONYMOUS, context.peer(), gate.db, gate.envelope, self._answer_type)
+
+    async def _admit(self, call: Call, context: Context) -> None:
+        """Everything that can be said before the request is looked at."""
+        call.identity = await self._gate.identify(context)
+        if self._rule.permission not in call.identity.permissions:
+            name = common_pb2.Permission.Name(self._rule.permission).removeprefix("PERMISSION_")
+            raise PermissionDenied(
+                f"{self._name} needs the permission {name}, which the role {call.identity.role!r} does not have"
+            )
+        remaining = context.time_remaining()
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded
+        await self._gate.wait_for_revision(context)
+
+    def _parse(self, raw: bytes) -> Message:
+        if len(raw) > self._gate.limits.request_bytes:
+            raise RequestTooLarge(len(raw), self._gate.limits.request_bytes)
+        try:
+            return self._request_type.FromString(raw)
+        except DecodeError:
+            name = self._request_type.DESCRIPTOR.full_name
+            text = f"is no {name}: the bytes are damaged or cut off, or a string in it is not UTF-8"
+            raise InvalidArgument(Violation("request", text)) from None
+
+    async def _check(self, call: Call, request: Message) -> None:
+        """Scope first, rules second: a caller learns nothing about what it may not touch."""
+        call.request = request
+        call.user_id = self._rule.user_of(request)
+        if call.identity.user_id and call.user_id != call.identity.user_id:
+            if self._rule.narrowed and not call.user_id:
+                self._rule.narrow(request, call.identity.user_id)
+            elif call.user_id:
+                await call.record(audit.DENIED, "NOT_FOUND")
+                raise NotFound("user", call.user_id)
+            else:
+                self._check_scope(call, call.user_id)
+        self._gate.rules.check(request)
+
+    def _check_scope(self, call: Call, user_id: str) -> None:
+        if not user_id and not self._rule.open_to_scoped:
+            raise PermissionDenied(f"{self._name} concerns more than the one user that this token is limited to")
+
+    def _finish(self, call: Call, context: Context, answer: Message) -> bytes:
+        context.set_trailing_metadata(self._metadata(call))
+        return answer.SerializeToString()
+
+    def _metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
+        db = self._gate.db
+        return (("nofx-revision", str(call.revision or db.revision)), ("nofx-history", db.history_id))
+
+    async def _fail(self, call: Call, context: Context, error: Exception) -> NoReturn:
+        if isinstance(error, NofxError):
+            await self._gate.put_on_record(call, error)
+        code, text, details = status_of(error, self._name)
+        await context.abort(code, text, (*self._metadata(call), (DETAILS_KEY, details)))
+
+
+class RefusalBudget:
+    """How many refused credentials go on record in a minute: whoever has none must not be able to fill the disk."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._left, self._until = 0, 0.0
+
+    def spend(self) -> bool:
+        now = time.monotonic()
+        if now >= self._until:
+            self._left, self._until = self._per_minute, now + 60
+        self._left -= 1
+        return self._left >= 0
+
+
+def is_local(peer: str) -> bool:
+    """Whether a gRPC peer is on this machine: a Unix socket or a loopback address."""
+    return peer.startswith(("unix:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127."))

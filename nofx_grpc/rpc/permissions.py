@@ -1,0 +1,70 @@
+"""Who may do what: the table of roles, and each method's rule as its proto states it (design §6)."""
+
+from dataclasses import dataclass
+
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from nofx_grpc.v1 import common_pb2 as pb
+
+_ROLES: dict[str, frozenset[int]] = {
+    "admin": frozenset(
+        {
+            pb.PERMISSION_READ,
+            pb.PERMISSION_WRITE,
+            pb.PERMISSION_RUN,
+            pb.PERMISSION_LOGIN,
+            pb.PERMISSION_RECORD,
+            pb.PERMISSION_ADMIN,
+        }
+    ),
+    "gateway": frozenset(
+        {pb.PERMISSION_READ, pb.PERMISSION_WRITE, pb.PERMISSION_RUN, pb.PERMISSION_LOGIN, pb.PERMISSION_REVEAL_SYSTEM}
+    ),
+    "engine": frozenset({pb.PERMISSION_READ, pb.PERMISSION_RUN, pb.PERMISSION_REVEAL, pb.PERMISSION_RECORD}),
+    "viewer": frozenset({pb.PERMISSION_READ}),
+}
+
+
+def permissions_of(role: str, *, reveal: bool, reveal_system: bool) -> frozenset[int]:
+    """What a role may do.  An admin reveals only what its token says; the flags give other roles nothing."""
+    granted = set(_ROLES.get(role, frozenset()))
+    if role == "admin":
+        granted |= {pb.PERMISSION_REVEAL} if reveal else set()
+        granted |= {pb.PERMISSION_REVEAL_SYSTEM} if reveal_system else set()
+    return frozenset(granted)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What one method asks of its caller."""
+
+    permission: int
+    user_field: tuple[str, ...]
+    narrowed: bool
+    open_to_scoped: bool
+
+    @classmethod
+    def of(cls, method: MethodDescriptor) -> "Rule":
+        options = method.GetOptions().Extensions
+        path = options[pb.user_field]
+        return cls(
+            options[pb.permission],
+            tuple(path.split(".")) if path else (),
+            options[pb.narrowed],
+            options[pb.open_to_scoped],
+        )
+
+    def user_of(self, request: Message) -> str:
+        """The user that a request names, or ''."""
+        value: object = request
+        for name in self.user_field:
+            value = getattr(value, name)
+        return str(value) if self.user_field else ""
+
+    def narrow(self, request: Message, user_id: str) -> None:
+        """Limit a list over all users to one user."""
+        owner: object = request
+        for name in self.user_field[:-1]:
+            owner = getattr(owner, name)
+        setattr(owner, self.user_field[-1], user_id)

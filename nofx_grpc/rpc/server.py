@@ -1,0 +1,109 @@
+"""The gRPC server: our services behind the gate, health for all, reflection for whoever has a valid credential."""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from nofx_grpc.errors import StartError, Unauthenticated
+from nofx_grpc.rpc.interceptor import Context, Gate
+from nofx_grpc.rpc.status import DETAILS_KEY, status_of
+
+_MEBIBYTE = 1024 * 1024
+
+
+class Service(Protocol):
+    """A service: one coroutine method for each rpc of its descriptor, by the same name."""
+
+    DESCRIPTOR: ServiceDescriptor
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """Where the server listens, and the limits of its connections."""
+
+    listen: str
+    credentials: grpc.ServerCredentials | None = None
+    request_bytes: int = 4 * _MEBIBYTE
+    keepalive_seconds: int = 60
+
+
+class Server:
+    """A gRPC server that can be started and drained."""
+
+    def __init__(self, gate: Gate, services: Sequence[Service], options: ServerOptions) -> None:
+        self._options = options
+        self._server = grpc.aio.server(options=_channel_options(options))
+        self._health = health.aio.HealthServicer()
+        names = [service.DESCRIPTOR.full_name for service in services]
+        for service in services:
+            self._server.add_generic_rpc_handlers((_handlers(gate, service),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(gate, names), self._server)
+        self._names = names
+
+    async def start(self) -> str:
+        """Listen and serve; the address that clients use.  Raises StartError if the address cannot be had."""
+        listen, credentials = self._options.listen, self._options.credentials
+        try:
+            if credentials is None:
+                port = self._server.add_insecure_port(listen)
+            else:
+                port = self._server.add_secure_port(listen, credentials)
+        except RuntimeError:
+            raise StartError(f"cannot listen on {listen}: is another server running there?") from None
+        await self._server.start()
+        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Say NOT_SERVING, take no new calls, let those in flight end within the grace."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+        for name in ["", *self._names]:
+            await self._health.set(name, status)
+
+
+class GuardedReflection(reflection.aio.ReflectionServicer):
+    """Reflection for callers who have shown who they are."""
+
+    def __init__(self, gate: Gate, names: Iterable[str]) -> None:
+        super().__init__(names)
+        self._gate = gate
+
+    async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        try:
+            await self._gate.identify(context)
+        except Unauthenticated as error:
+            code, text, details = status_of(error, reflection.SERVICE_NAME)
+            await context.abort(code, text, ((DETAILS_KEY, details),))
+        async for response in super().ServerReflectionInfo(requests, context):
+            yield response
+
+
+def _handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:
+    """The handlers of one service.  Raises AttributeError for an rpc that it does not implement."""
+    methods = {m.name: gate.handler(m, getattr(service, m.name)) for m in service.DESCRIPTOR.methods}
+    return grpc.method_handlers_generic_handler(service.DESCRIPTOR.full_name, methods)
+
+
+def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
+    milliseconds = options.keepalive_seconds * 1000
+    return [
+        # Above ours, so that a message that is too large is refused in our words; gRPC's own limit is only a backstop.
+        ("grpc.max_receive_message_length", options.request_bytes + _MEBIBYTE),
+        # Two servers must not share a port without a word.
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", milliseconds),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.max_connection_age_grace_ms", 10_000),
+    ]

@@ -1,0 +1,163 @@
+"""One call: who makes it, and the only ways it has to the store.
+
+`read` and `scan` read, `write` changes, `reveal` reads what holds secrets.  What every call owes (the audit record, the request id, the
+revision that it was answered at) is done here, so that no handler can forget it.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar, cast
+
+from google.protobuf.message import Message
+
+from nofx_grpc.crypto.envelope import Envelope
+from nofx_grpc.errors import AuditUnavailable, NofxError, NotFound, PermissionDenied, RequestIdReused
+from nofx_grpc.store import audit, request_ids
+from nofx_grpc.store.audit import AuditRecord
+from nofx_grpc.store.engine import Connection, Database
+from nofx_grpc.v1 import common_pb2
+
+P = ParamSpec("P")
+R = TypeVar("R")
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls: a principal, its role, what it may do, and the one user that it is limited to (empty for none)."""
+
+    principal: str
+    role: str
+    permissions: frozenset[int]
+    user_id: str = ""
+
+    def may(self, permission: common_pb2.Permission) -> bool:
+        return permission in self.permissions
+
+
+@dataclass(slots=True)
+class Call:
+    """The context of one call, made by the interceptor and handed to the handler."""
+
+    method: str
+    identity: Identity
+    peer: str
+    db: Database
+    envelope: Envelope
+    answer_type: type[Message]
+    request: Message | None = None
+    user_id: str = ""  # the user that the request names
+    revision: int = field(default=0, init=False)  # what `nofx-revision` tells the client
+
+    async def read(
+        self, convert: Callable[[R], M], fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> M:
+        """Answer from a few rows read by key."""
+        value, self.revision = await self.db.read(fn, *args, **kwargs)
+        return convert(value)
+
+    async def scan(
+        self, convert: Callable[[R], M], fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> M:
+        """Answer from many rows; reading and converting happen off the event loop."""
+        value, self.revision = await self.db.scan(lambda connection: convert(fn(connection, *args, **kwargs)))
+        return value
+
+    async def write(
+        self, convert: Callable[[R], M], fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> M:
+        """Change something, with its audit record in the same transaction; a repeated request id gets its first answer.
+
+        Raises what `fn` raises, and RequestIdReused.
+        """
+
+        def transact(connection: Connection) -> M:
+            return self._once(connection, lambda: convert(fn(connection, *args, **kwargs)))
+
+        answer, self.revision = await self.db.write(transact)
+        return answer
+
+    async def reveal(
+        self, convert: Callable[[R], M], fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> M:
+        """Answer with secrets, once the record of it is durable.
+
+        Raises AuditUnavailable if that record could not be written, and what `fn` and `convert` raise, on the record too.
+        """
+        value, self.revision = await self.db.read(fn, *args, **kwargs)
+        try:
+            answer = convert(value)
+        except NofxError as error:
+            await self.record(audit.FAILED, error.reason)
+            raise
+        await self.record(audit.OK)
+        return answer
+
+    async def record(self, outcome: str, reason: str = "", *, principal: str = "") -> None:
+        """Make an audit record of this call durable by itself.  Raises AuditUnavailable."""
+        try:
+            await self.db.write(audit.append, self.audit_record(outcome, reason, principal=principal))
+        except Exception as error:
+            raise AuditUnavailable from error
+
+    def audit_record(self, outcome: str, reason: str = "", *, principal: str = "") -> AuditRecord:
+        """The record of this call; in a write, `audit.append` adds what the write has touched."""
+        return AuditRecord(
+            principal=principal or self.identity.principal,
+            role=self.identity.role,
+            method=self.method,
+            peer=self.peer,
+            user_id=self.user_id,
+            resources=_named_resource(self.request),
+            outcome=outcome,
+            reason=reason,
+            revision=self.revision or None,
+            request_id=self.request_id,
+        )
+
+    @property
+    def request_id(self) -> str:
+        return str(getattr(self.request, "request_id", ""))
+
+    def require(self, permission: common_pb2.Permission, what: str) -> None:
+        """Raises PermissionDenied, saying `what` was wanted, unless the caller has the permission."""
+        if not self.identity.may(permission):
+            name = common_pb2.Permission.Name(permission).removeprefix("PERMISSION_")
+            raise PermissionDenied(f"{what} needs the permission {name}")
+
+    def check_user(self, kind: str, user_id: str, id: str) -> None:
+        """Raises NotFound if the caller is limited to another user: it must not learn what exists there."""
+        if self.identity.user_id and self.identity.user_id != user_id:
+            raise NotFound(kind, id)
+
+    def _once(self, connection: Connection, work: Callable[[], M]) -> M:
+        """Do `work` and record it, or return the answer kept for this request id.  Runs in the write's savepoint."""
+        if not self.request_id or self.request is None:
+            answer = work()
+            audit.append(connection, self.audit_record(audit.OK))
+            return answer
+        context = ("request_ids", self.identity.principal, self.request_id)
+        digest = hashlib.sha256(self.method.encode() + self.request.SerializeToString(deterministic=True)).digest()
+        kept = request_ids.find(connection, self.identity.principal, self.request_id)
+        if kept is not None:
+            return cast("M", self._repeat(connection, self.envelope.open_bytes(kept, context), digest))
+        answer = work()
+        # The digest is sealed too: a request may hold a password, which could be guessed from it.
+        sealed = self.envelope.seal_bytes(digest + answer.SerializeToString(), context)
+        request_ids.remember(connection, self.identity.principal, self.request_id, method=self.method, answer=sealed)
+        audit.append(connection, self.audit_record(audit.OK))
+        return answer
+
+    def _repeat(self, connection: Connection, kept: bytes, digest: bytes) -> Message:
+        """The first answer to this request.  Raises RequestIdReused if the id was another request's."""
+        if not hmac.compare_digest(kept[: len(digest)], digest):
+            raise RequestIdReused
+        audit.append(connection, self.audit_record(audit.OK, "REPEATED"))
+        return self.answer_type.FromString(kept[len(digest) :])
+
+
+def _named_resource(request: Message | None) -> str:
+    """What a request names, for the record of a reveal or a denial.  Never a secret: only ids and keys are looked at."""
+    return next((str(value) for name in ("trader_id", "id", "key") if (value := getattr(request, name, ""))), "")

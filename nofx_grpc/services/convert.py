@@ -1,0 +1,66 @@
+"""Small conversions that several services share: times, sealed values, symbols."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from nofx_grpc.crypto.envelope import Envelope, Header, Location, describe
+
+_NOT_SET = Header("", "", "")
+
+
+def to_timestamp(at: datetime) -> Timestamp:
+    """An aware datetime as a Timestamp."""
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp
+
+
+def header(sealed: str) -> Header:
+    """What may be shown of a sealed value; empty where none is set."""
+    return describe(sealed) or _NOT_SET
+
+
+def redacted_url(url: str) -> str:
+    """Scheme, host, port and path of a URL: what is left may be shown, for credentials stand in the other parts."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        return ""
+    if not parts.scheme or not host:
+        return ""
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
+
+
+def seal_fields(
+    envelope: Envelope, values: Mapping[str, Any], table: str, secrets: tuple[str, ...], *, user_id: str, row_id: str
+) -> dict[str, Any]:
+    """The same values with each secret among them sealed for its place; URLs show what may be shown."""
+    sealed = dict(values)
+    for name in secrets:
+        if name in sealed:
+            secret = sealed[name]
+            shown = redacted_url(secret) if name.endswith("_url") else ""
+            sealed[name] = envelope.seal(secret, Location(table, name, user_id, row_id), shown=shown)
+    return sealed
+
+
+def normalize_symbol(symbol: str) -> str:
+    """A trading symbol as NOFX writes it: upper case, quoted in USDT."""
+    symbol = symbol.strip().upper()
+    return symbol if symbol.endswith("USDT") else f"{symbol}USDT"
+
+
+def join_symbols(symbols: tuple[str, ...]) -> str:
+    """Symbols as the store keeps them: normalised, each once, in their order, joined by commas."""
+    return ",".join(dict.fromkeys(normalize_symbol(symbol) for symbol in symbols if symbol.strip()))
+
+
+def split_symbols(text: str) -> list[str]:
+    """The symbols of a stored text, which NOFX may have written with spaces around the commas."""
+    return [symbol.strip() for symbol in text.split(",") if symbol.strip()]

@@ -1,0 +1,162 @@
+"""The service Exchanges: users' accounts at crypto exchanges, and their credentials."""
+
+from dataclasses import replace
+from typing import Any
+
+from nofx_grpc.crypto.envelope import Envelope, Location
+from nofx_grpc.errors import InvalidArgument, Violation
+from nofx_grpc.services.call import Call
+from nofx_grpc.services.convert import header, seal_fields, to_timestamp
+from nofx_grpc.services.fields import ResourceFields
+from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.secret_rules import check_reentered
+from nofx_grpc.store import exchanges
+from nofx_grpc.store.exchanges import Exchange
+from nofx_grpc.store.resources import UNWRITTEN, etag_of
+from nofx_grpc.v1 import exchanges_pb2 as pb
+
+SECRETS = ("api_key", "secret_key", "aster_private_key")
+
+FIELDS = ResourceFields(
+    "exchange",
+    pb.Exchange.DESCRIPTOR,
+    required=("name", "type"),
+    defaults={
+        "enabled": False,
+        "api_key": "",
+        "secret_key": "",
+        "testnet": False,
+        "hyperliquid_wallet_addr": "",
+        "aster_user": "",
+        "aster_signer": "",
+        "aster_private_key": "",
+    },
+)
+
+# The fields that each exchange needs to trade (design §3).  An account is known by its id, as in NOFX, where the type of a
+# user's row is only "cex" or "dex".
+REQUIRED_FIELDS = {
+    "binance": ("api_key", "secret_key"),
+    "hyperliquid": ("api_key", "hyperliquid_wallet_addr"),
+    "aster": ("aster_user", "aster_signer", "aster_private_key"),
+}
+
+SUPPORTED = (
+    ("binance", "Binance Futures", "cex"),
+    ("hyperliquid", "Hyperliquid", "dex"),
+    ("aster", "Aster DEX", "dex"),
+)
+
+
+class Exchanges:
+    """Creates, reads, changes and deletes exchange accounts; reveals their credentials to whoever may have them."""
+
+    DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Exchanges"]
+
+    def __init__(self, envelope: Envelope, pages: Pages) -> None:
+        self._envelope, self._pages = envelope, pages
+
+    async def CreateExchange(self, request: pb.CreateExchangeRequest, call: Call) -> pb.Exchange:
+        check_exchange_id(request.exchange_id)
+        draft = self._draft(request.user_id, request.exchange_id, request.exchange)
+        return await call.write(to_proto, exchanges.resource.create, draft)
+
+    async def GetExchange(self, request: pb.GetExchangeRequest, call: Call) -> pb.Exchange:
+        return await call.read(to_proto, exchanges.resource.get, request.user_id, request.id)
+
+    async def ListExchanges(self, request: pb.ListExchangesRequest, call: Call) -> pb.ListExchangesResponse:
+        return await self._pages.answer(request, call, exchanges.resource, to_proto, pb.ListExchangesResponse)
+
+    async def UpdateExchange(self, request: pb.UpdateExchangeRequest, call: Call) -> pb.Exchange:
+        message = request.exchange
+        key = (message.user_id, message.id)
+        changes = self._seal(*key, FIELDS.for_update(message, request.update_mask))
+
+        def change(current: Exchange) -> Exchange:
+            check_reentered(current, changes, where=("type", "testnet"), secrets=SECRETS)
+            return replace(current, **changes)
+
+        draft = (lambda: self._draft(*key, message)) if request.allow_missing else None
+        return await call.write(to_proto, exchanges.resource.update, key, message.etag, change, draft)
+
+    async def DeleteExchange(self, request: pb.DeleteExchangeRequest, call: Call) -> pb.DeleteExchangeResponse:
+        return await call.write(
+            lambda _: pb.DeleteExchangeResponse(),
+            exchanges.delete,
+            request.user_id,
+            request.id,
+            request.etag,
+            allow_missing=request.allow_missing,
+        )
+
+    async def ListSupportedExchanges(
+        self, request: pb.ListSupportedExchangesRequest, call: Call
+    ) -> pb.ListSupportedExchangesResponse:
+        supported = [
+            pb.SupportedExchange(id=id, name=name, type=type, required_fields=REQUIRED_FIELDS[id])
+            for id, name, type in SUPPORTED
+        ]
+        return pb.ListSupportedExchangesResponse(exchanges=supported)
+
+    async def AccessExchangeCredentials(
+        self, request: pb.AccessExchangeCredentialsRequest, call: Call
+    ) -> pb.AccessExchangeCredentialsResponse:
+        return await call.reveal(
+            lambda exchange: pb.AccessExchangeCredentialsResponse(
+                credentials=credentials(self._envelope, exchange), revision=call.revision
+            ),
+            exchanges.resource.get,
+            request.user_id,
+            request.id,
+        )
+
+    def _draft(self, user_id: str, id: str, message: pb.Exchange) -> Exchange:
+        return Exchange(id=id, user_id=user_id, **self._seal(user_id, id, FIELDS.for_create(message)), **UNWRITTEN)
+
+    def _seal(self, user_id: str, id: str, values: dict[str, Any]) -> dict[str, Any]:
+        return seal_fields(self._envelope, values, exchanges.exchanges.name, SECRETS, user_id=user_id, row_id=id)
+
+
+def to_proto(exchange: Exchange) -> pb.Exchange:
+    """The public resource: fingerprints where the secrets are."""
+    return pb.Exchange(
+        user_id=exchange.user_id,
+        id=exchange.id,
+        etag=etag_of(exchange),
+        revision=exchange.revision,
+        create_time=to_timestamp(exchange.created_at),
+        update_time=to_timestamp(exchange.updated_at),
+        name=exchange.name,
+        type=exchange.type,
+        enabled=exchange.enabled,
+        api_key_set=bool(exchange.api_key),
+        api_key_fingerprint=header(exchange.api_key).fingerprint,
+        secret_key_set=bool(exchange.secret_key),
+        secret_key_fingerprint=header(exchange.secret_key).fingerprint,
+        testnet=exchange.testnet,
+        hyperliquid_wallet_addr=exchange.hyperliquid_wallet_addr,
+        aster_user=exchange.aster_user,
+        aster_signer=exchange.aster_signer,
+        aster_private_key_set=bool(exchange.aster_private_key),
+        aster_private_key_fingerprint=header(exchange.aster_private_key).fingerprint,
+    )
+
+
+def credentials(envelope: Envelope, exchange: Exchange) -> pb.ExchangeCredentials:
+    """The secrets of an exchange in the clear.  Raises SecretUnreadable."""
+    table, user_id, id = exchanges.exchanges.name, exchange.user_id, exchange.id
+    return pb.ExchangeCredentials(
+        **{name: envelope.open(getattr(exchange, name), Location(table, name, user_id, id)) for name in SECRETS}
+    )
+
+
+def missing_fields(exchange: Exchange) -> list[str]:
+    """The fields without which this exchange cannot trade, and that are empty."""
+    needed = REQUIRED_FIELDS.get(exchange.id) or REQUIRED_FIELDS.get(exchange.type) or ("api_key",)
+    return [name for name in needed if not getattr(exchange, name)]
+
+
+def check_exchange_id(id: str) -> None:
+    """Raises InvalidArgument unless the client has chosen an id: NOFX knows an exchange by it."""
+    if not id:
+        raise InvalidArgument(Violation("exchange_id", "is required: the exchange as NOFX names it, such as 'binance'"))

@@ -1,0 +1,110 @@
+"""Pages of a list: how many rows, from where, and the sealed token that leads to the next one (AIP-158)."""
+
+import hashlib
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+
+from google.protobuf.message import Message
+
+from nofx_grpc.crypto.envelope import Envelope
+from nofx_grpc.errors import InvalidPageToken, SecretUnreadable
+from nofx_grpc.services.call import Call
+from nofx_grpc.store.resources import Record, Resource
+
+DEFAULT_PAGE_SIZE = 100
+_TOKEN_VERSION = 1
+_CONTEXT = ("page_token",)
+
+R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where a page starts (after the key `after`) and how long it may be; one row more is read to see whether another page follows."""
+
+    after: tuple[str, ...]
+    size: int
+
+    @property
+    def limit(self) -> int:
+        return self.size + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Opens and makes page tokens; `ttl` is how long one is valid, `most_bytes` how large a page may be."""
+
+    envelope: Envelope
+    clock: Callable[[], datetime]
+    ttl: timedelta = timedelta(hours=24)
+    most_bytes: int = 2 * 1024 * 1024
+
+    def open(self, request: Message, call: Call) -> Page:
+        """The page that a request asks for.  Raises InvalidPageToken."""
+        size: int = getattr(request, "page_size") or DEFAULT_PAGE_SIZE
+        token: str = getattr(request, "page_token")
+        if not token:
+            return Page((), size)
+        try:
+            blob = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            version, method, query, principal, expires, after = json.loads(self.envelope.open_bytes(blob, _CONTEXT))
+        except (ValueError, SecretUnreadable):
+            raise InvalidPageToken("is damaged: pass next_page_token on as it was given") from None
+        if version != _TOKEN_VERSION or (method, query, principal) != (call.method, _query_hash(request), _owner(call)):
+            raise InvalidPageToken(
+                "belongs to another list: keep all other fields as they were, or start without a token"
+            )
+        if self.clock().timestamp() > expires:
+            raise InvalidPageToken("has expired: start again without a token")
+        return Page(tuple(after), size)
+
+    async def answer(
+        self, request: Message, call: Call, resource: Resource[R], convert: Callable[[R], Message], response: type[M]
+    ) -> M:
+        """The response of a list of one resource: the first field holds the rows, the second the next page's token."""
+        page = self.open(request, call)
+        rows_field, token_field = (field.name for field in response.DESCRIPTOR.fields)
+
+        def to_response(rows: list[R]) -> M:
+            messages = self.fill(page, rows, convert)
+            more = len(messages) < len(rows)
+            token = self._token(request, call, resource.key_of(rows[len(messages) - 1])) if more else ""
+            return response(**{rows_field: messages, token_field: token})
+
+        user_id = getattr(request, "user_id", "")
+        return await call.scan(to_response, resource.page, user_id=user_id, after=page.after, limit=page.limit)
+
+    def fill(self, page: Page, rows: list[R], convert: Callable[[R], Message]) -> list[Message]:
+        """The messages of a page, cut where it is full by rows or by bytes; never empty where there are rows."""
+        messages: list[Message] = []
+        size = 0
+        for row in rows[: page.size]:
+            message = convert(row)
+            size += message.ByteSize() + 4
+            if messages and size > self.most_bytes:
+                break
+            messages.append(message)
+        return messages
+
+    def _token(self, request: Message, call: Call, after: Iterable[str]) -> str:
+        expires = (self.clock() + self.ttl).timestamp()
+        content = [_TOKEN_VERSION, call.method, _query_hash(request), _owner(call), expires, list(after)]
+        return urlsafe_b64encode(self.envelope.seal_bytes(json.dumps(content).encode(), _CONTEXT)).decode().rstrip("=")
+
+
+def _owner(call: Call) -> str:
+    return call.identity.principal
+
+
+def _query_hash(request: Message) -> str:
+    """A hash of all fields of the request that choose the rows."""
+    query = type(request)()
+    query.CopyFrom(request)
+    query.ClearField("page_token")
+    query.ClearField("page_size")
+    return hashlib.sha256(query.SerializeToString(deterministic=True)).hexdigest()

@@ -1,0 +1,64 @@
+"""Opening a store: from a URL and a master key to a migrated database and an unlocked keyring."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from nofx_grpc.crypto.envelope import Envelope
+from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring
+from nofx_grpc.crypto.encoding import Random
+from nofx_grpc.store import keys, tokens
+from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.schema import SchemaState, check_state, migrate, state_of
+from nofx_grpc.store.seed import seed
+from nofx_grpc.store.tokens import Token
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStart:
+    """What a new store is filled with: the system's settings (given the envelope that seals them) and the first tokens.
+
+    Both are called inside the transaction that makes the store, so that nothing is handed out for a store that was not made.
+    """
+
+    config: Callable[[Envelope], Mapping[str, str]]
+    tokens: Callable[[datetime], list[Token]]
+
+
+def inspect_store(backend: Backend) -> SchemaState:
+    """What the database is before anything is done to it.  Raises SchemaError if it is not ours to use."""
+    connection = backend.open_writer()
+    try:
+        state = state_of(connection)
+        check_state(state, backend)
+        return state
+    finally:
+        connection.close()
+
+
+def open_store(
+    backend: Backend, master_text: str, first: FirstStart, now: datetime, random: Random
+) -> tuple[Keyring, bool]:
+    """Migrate the database, making it if it is new, and unlock its keyring.
+
+    Returns the keyring, and whether the master key is a passphrase.  Raises SchemaError, and MasterKeyError if the key does not fit.
+    """
+
+    def fill(connection: Connection) -> None:
+        salt = random(SALT_BYTES)
+        master = MasterKey.from_text(master_text, salt)
+        records = new_keyring(master, random, now)
+        envelope = Envelope(Keyring.unlock(records, master), random)
+        seed(connection, keyring=records, salt=salt, config=first.config(envelope), now=now)
+        for token in first.tokens(now):
+            tokens.insert(connection, token)
+
+    migrate(backend, fill)
+    connection = backend.open_reader()
+    try:
+        master = MasterKey.from_text(master_text, keys.read_salt(connection))
+        return Keyring.unlock(keys.read_all(connection), master), master.derived
+    finally:
+        connection.close()

@@ -1,0 +1,158 @@
+"""A real server in this process, on a free loopback port, over a data directory of its own; and clients of every role."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from nofx_grpc.app import App, build_app, utc_now
+from nofx_grpc.settings import Settings
+from nofx_grpc.v1 import (
+    admin_pb2_grpc,
+    beta_codes_pb2_grpc,
+    exchanges_pb2_grpc,
+    models_pb2_grpc,
+    signal_sources_pb2_grpc,
+    system_config_pb2_grpc,
+    traders_pb2_grpc,
+    users_pb2_grpc,
+)
+
+
+class _Metadata:
+    """Adds the same metadata to every call."""
+
+    def __init__(self, metadata: Mapping[str, str]) -> None:
+        self._metadata = metadata
+
+    def added_to(self, details: Any) -> Any:
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._metadata.items())
+        return details._replace(metadata=metadata)
+
+
+class _Unary(_Metadata, grpc.aio.UnaryUnaryClientInterceptor):
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(self.added_to(client_call_details), request)
+
+
+class _ClientStream(_Metadata, grpc.aio.StreamUnaryClientInterceptor):
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(self.added_to(client_call_details), request_iterator)
+
+
+class Client:
+    """A channel with one token, and a stub for each service."""
+
+    def __init__(self, address: str, token: str | None, **metadata: str) -> None:
+        if token is not None:
+            metadata["authorization"] = f"Bearer {token}"
+        # grpc.aio takes each interceptor for one kind of call only.
+        interceptors = [_Unary(metadata), _ClientStream(metadata)]
+        self.channel = grpc.aio.insecure_channel(address, interceptors=interceptors)
+        self.users = users_pb2_grpc.UsersStub(self.channel)
+        self.models = models_pb2_grpc.ModelsStub(self.channel)
+        self.exchanges = exchanges_pb2_grpc.ExchangesStub(self.channel)
+        self.signal_sources = signal_sources_pb2_grpc.SignalSourcesStub(self.channel)
+        self.traders = traders_pb2_grpc.TradersStub(self.channel)
+        self.system_config = system_config_pb2_grpc.SystemConfigStub(self.channel)
+        self.beta_codes = beta_codes_pb2_grpc.BetaCodesStub(self.channel)
+        self.admin = admin_pb2_grpc.AdminStub(self.channel)
+
+    async def close(self) -> None:
+        await self.channel.close()
+
+
+@dataclass
+class RunningService:
+    """A running server and what a test needs to look behind it."""
+
+    app: App
+    address: str
+    data_dir: Path
+    clients: list[Client]
+
+    def client(self, role: str = "admin", *, token: str | None = None, **metadata: str) -> Client:
+        """A client with the bootstrap token of a role, or with `token`."""
+        client = Client(self.address, token or self.token(role), **metadata)
+        self.clients.append(client)
+        return client
+
+    def anonymous(self) -> Client:
+        client = Client(self.address, None)
+        self.clients.append(client)
+        return client
+
+    def token(self, role: str) -> str:
+        return (self.data_dir / "tokens" / role).read_text()
+
+    async def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """What a query finds in the database, past the service."""
+        found = await self.app.db.scan(lambda connection: connection.exec_driver_sql(sql, parameters).fetchall())
+        return [tuple(row) for row in found.value]
+
+    async def revision(self) -> int:
+        return int((await self.rows("SELECT revision FROM store_state"))[0][0])
+
+
+@asynccontextmanager
+async def running_service(
+    data_dir: Path, *, clock: Callable[[], datetime] = utc_now, env: Mapping[str, str] | None = None
+) -> AsyncIterator[RunningService]:
+    """Serve the data directory, which is made if it is new, until the block ends."""
+    defaults = {"NOFX_GRPC_DATA_DIR": str(data_dir), "NOFX_GRPC_LISTEN": "127.0.0.1:0", "NOFX_GRPC_LOGIN_FLOOR_MS": "0"}
+    app = build_app(Settings.load(None, defaults | dict(env or {})), clock)
+    app.db.open()
+    address = await app.server.start()
+    service = RunningService(app, address, data_dir, [])
+    try:
+        yield service
+    finally:
+        for client in service.clients:
+            await client.close()
+        await app.server.stop(0)
+        await app.db.close()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as a client in any language sees it."""
+
+    code: grpc.StatusCode
+    text: str
+    reason: str
+    metadata: Mapping[str, str]
+    violations: Mapping[str, str]
+    retry_seconds: float | None
+
+
+async def refused(call: Awaitable[Any], code: grpc.StatusCode, reason: str) -> Refusal:
+    """Await a call that must fail with this code and reason."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    refusal = refusal_of(caught.value)
+    assert (refusal.code, refusal.reason) == (code, reason), refusal.text
+    return refusal
+
+
+def refusal_of(error: grpc.aio.AioRpcError) -> Refusal:
+    trailing = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailing.get("grpc-status-details-bin", b""))
+    info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+    for detail in status.details:
+        for message in (info, bad, retry):
+            detail.Unpack(message)
+    assert status.message == (error.details() or ""), "the status details must say what the status says"
+    return Refusal(
+        error.code(),
+        error.details() or "",
+        info.reason,
+        dict(info.metadata),
+        {violation.field: violation.description for violation in bad.field_violations},
+        retry.retry_delay.ToTimedelta().total_seconds() if retry.HasField("retry_delay") else None,
+    )
