@@ -23,7 +23,7 @@ _ARGON2 = PasswordHasher(ARGON2_PASSES, ARGON2_KIB, ARGON2_LANES, hash_len=32, s
 # A well-formed hash of no password that anyone knows: salt and digest are all zero bits.
 _NOBODY: Final = f"$argon2id$v=19$m={ARGON2_KIB},t={ARGON2_PASSES},p={ARGON2_LANES}${'A' * 22}${'A' * 43}"
 
-# NOFX writes cost 10 (65 ms). Each further step doubles it, up to 31, which is days: beyond 15 it is no hash of NOFX.
+# NOFX writes cost 10 (50 ms). Each further step doubles it, up to 31, which is days: beyond 15 it is no hash of NOFX.
 # The salt's last character has four unused bits, which the library wants to be zero, as they are in every real hash.
 _BCRYPT: Final = re.compile(r"\$2[aby]\$(?:0[4-9]|1[0-5])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _BCRYPT_MAX_BYTES: Final = 72
