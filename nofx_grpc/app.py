@@ -42,7 +42,7 @@ class App:
 
 
 def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
-    """Open the store, making it at the first start, and build the server.  Raises StartError with what is to be done."""
+    """Open the store, making it at the first start, and build the server.  Raises StartError."""
     db, envelope = open_database(settings, clock)
     pages = Pages(envelope, clock, timedelta(hours=settings.page_token_ttl_hours), settings.max_page_bytes)
     limits = Limits(settings.max_request_bytes, settings.min_revision_wait_seconds)
@@ -64,7 +64,9 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
 
 
 def master_key_text(settings: Settings, *, new: bool) -> str:
-    """The master key: from the environment, else the key file, else made, where there is nothing yet that it would have to open."""
+    """The master key: from the environment, else the key file, else made, where there is nothing yet that it would
+    have to open.
+    """
     if settings.data_encryption_key is not None:
         return settings.data_encryption_key.get_secret_value()
     path = settings.master_key_file

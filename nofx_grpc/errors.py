@@ -34,8 +34,8 @@
         ├── SchemaError             the database's schema is unknown, too new, or a migration failed
         └── AdoptionError           a NOFX database cannot be adopted
 
-This module knows nothing of gRPC: `nofx_grpc.rpc.status` maps each class to a status code.  ``reason`` is the name of a value of
-the proto enum ``Reason``; clients may rely on it.  No message may contain a secret.
+This module knows nothing of gRPC: `nofx_grpc.rpc.status` maps each class to a status code.  ``reason`` is the name of
+a value of the proto enum ``Reason``; clients may rely on it.  No message may contain a secret.
 """
 
 from collections.abc import Mapping
@@ -146,7 +146,7 @@ class SecretMustBeReentered(FailedPrecondition):
 
     def __init__(self, changed: str, secrets: list[str]) -> None:
         super().__init__(
-            f"changing {changed} changes where {', '.join(secrets)} is sent: give {', '.join(secrets)} in the same update",
+            f"{changed} says where {', '.join(secrets)} is sent: give {', '.join(secrets)} in the same update",
             metadata={"changed": changed, "secrets": ",".join(secrets)},
         )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import protovalidate
 import pytest
-from google.api import field_behavior_pb2  # type: ignore[import-untyped] # the package has no types
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message

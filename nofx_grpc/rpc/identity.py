@@ -29,7 +29,8 @@ def token_hash(secret: str) -> str:
 class Tokens:
     """Tells the identity behind a bearer token.
 
-    A token is looked up at most once a second, so a revocation takes effect within a second in every process that shares the database.
+    A token is looked up at most once a second, so a revocation takes effect within a second in every process that
+    shares the database.
     """
 
     def __init__(self, db: Database, clock: Callable[[], datetime], *, remember_seconds: float = 1.0) -> None:

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from nofx_grpc.v1 import common_pb2 as pb
 
-_ROLES: dict[str, frozenset[int]] = {
+_ROLES: dict[str, frozenset[pb.Permission.ValueType]] = {
     "admin": frozenset(
         {
             pb.PERMISSION_READ,
@@ -26,7 +26,7 @@ _ROLES: dict[str, frozenset[int]] = {
 }
 
 
-def permissions_of(role: str, *, reveal: bool, reveal_system: bool) -> frozenset[int]:
+def permissions_of(role: str, *, reveal: bool, reveal_system: bool) -> frozenset[pb.Permission.ValueType]:
     """What a role may do.  An admin reveals only what its token says; the flags give other roles nothing."""
     granted = set(_ROLES.get(role, frozenset()))
     if role == "admin":
@@ -39,7 +39,7 @@ def permissions_of(role: str, *, reveal: bool, reveal_system: bool) -> frozenset
 class Rule:
     """What one method asks of its caller."""
 
-    permission: int
+    permission: pb.Permission.ValueType
     user_field: tuple[str, ...]
     narrowed: bool
     open_to_scoped: bool

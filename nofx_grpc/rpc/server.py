@@ -66,12 +66,12 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
 
-    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus.ValueType) -> None:
+    async def _set_health(self, status: int) -> None:
         for name in ["", *self._names]:
             await self._health.set(name, status)
 
 
-class GuardedReflection(reflection.aio.ReflectionServicer):
+class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # the package has no types
     """Reflection for callers who have shown who they are."""
 
     def __init__(self, gate: Gate, names: Iterable[str]) -> None:

@@ -1,4 +1,6 @@
-"""Errors to status: the only table from exceptions to gRPC codes, and the details that clients in any language can read."""
+"""Errors to status: the only table from exceptions to gRPC codes, and the details that clients in any language can
+read.
+"""
 
 import secrets
 
@@ -44,7 +46,8 @@ def code_of(error: NofxError) -> StatusCode:
 def status_of(error: Exception, method: str) -> tuple[StatusCode, str, bytes]:
     """Code, text and serialised google.rpc.Status of any error.
 
-    What is not ours becomes a fixed text with an id to find in the log: the text of a foreign exception could hold anything.
+    What is not ours becomes a fixed text with an id to find in the log: the text of a foreign exception could hold
+    anything.
     """
     if isinstance(error, NofxError) and any(ancestor in CODES for ancestor in type(error).__mro__):
         return _status(code_of(error), error.message, error.reason, error.metadata, _details(error))

@@ -22,7 +22,7 @@ class MessageRules:
         self._validator = Validator()
 
     def check(self, message: Message) -> None:
-        """Raises InvalidArgument with every field that breaks its rule; the values stay out of it, they may be secret."""
+        """Raises InvalidArgument with every field that breaks its rule, and never a value: it may be secret."""
         violations = self._validator.collect_violations(message)
         if violations:
             raise InvalidArgument(*(Violation(_path(v.proto), _description(v.proto)) for v in violations))

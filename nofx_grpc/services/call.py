@@ -1,7 +1,7 @@
 """One call: who makes it, and the only ways it has to the store.
 
-`read` and `scan` read, `write` changes, `reveal` reads what holds secrets.  What every call owes (the audit record, the request id, the
-revision that it was answered at) is done here, so that no handler can forget it.
+`read` and `scan` read, `write` changes, `reveal` reads what holds secrets.  What every call owes (the audit record,
+the request id, the revision that it was answered at) is done here, so that no handler can forget it.
 """
 
 import hashlib
@@ -30,10 +30,10 @@ class Identity:
 
     principal: str
     role: str
-    permissions: frozenset[int]
+    permissions: frozenset[common_pb2.Permission.ValueType]
     user_id: str = ""
 
-    def may(self, permission: common_pb2.Permission) -> bool:
+    def may(self, permission: common_pb2.Permission.ValueType) -> bool:
         return permission in self.permissions
 
 
@@ -84,7 +84,8 @@ class Call:
     ) -> M:
         """Answer with secrets, once the record of it is durable.
 
-        Raises AuditUnavailable if that record could not be written, and what `fn` and `convert` raise, on the record too.
+        Raises AuditUnavailable if that record could not be written, and what `fn` and `convert` raise, on the record
+        too.
         """
         value, self.revision = await self.db.read(fn, *args, **kwargs)
         try:
@@ -121,7 +122,7 @@ class Call:
     def request_id(self) -> str:
         return str(getattr(self.request, "request_id", ""))
 
-    def require(self, permission: common_pb2.Permission, what: str) -> None:
+    def require(self, permission: common_pb2.Permission.ValueType, what: str) -> None:
         """Raises PermissionDenied, saying `what` was wanted, unless the caller has the permission."""
         if not self.identity.may(permission):
             name = common_pb2.Permission.Name(permission).removeprefix("PERMISSION_")
@@ -159,5 +160,5 @@ class Call:
 
 
 def _named_resource(request: Message | None) -> str:
-    """What a request names, for the record of a reveal or a denial.  Never a secret: only ids and keys are looked at."""
+    """What a request names, for the record of a reveal or a denial; only ids and keys, never a secret."""
     return next((str(value) for name in ("trader_id", "id", "key") if (value := getattr(request, name, ""))), "")

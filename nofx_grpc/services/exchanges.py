@@ -33,8 +33,8 @@ FIELDS = ResourceFields(
     },
 )
 
-# The fields that each exchange needs to trade (design §3).  An account is known by its id, as in NOFX, where the type of a
-# user's row is only "cex" or "dex".
+# The fields that each exchange needs to trade (design §3).  An account is known by its id, as in NOFX, where the type
+# of a user's row is only "cex" or "dex".
 REQUIRED_FIELDS = {
     "binance": ("api_key", "secret_key"),
     "hyperliquid": ("api_key", "hyperliquid_wallet_addr"),

@@ -1,7 +1,7 @@
 """Which fields of a resource a request sets, by the rules of AIP-134 and AIP-203 and those for secrets (design §3).
 
-Without a mask the fields that are present are meant; an empty secret is then not, for no mask never clears a secret.  A field that the
-mask names and that is absent takes its default.
+Without a mask the fields that are present are meant; an empty secret is then not, for no mask never clears a secret.
+A field that the mask names and that is absent takes its default.
 """
 
 from collections.abc import Mapping

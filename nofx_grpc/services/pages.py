@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
@@ -25,7 +25,9 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Where a page starts (after the key `after`) and how long it may be; one row more is read to see whether another page follows."""
+    """Where a page starts (after the key `after`) and how long it may be; one row more is read to see whether another
+    page follows.
+    """
 
     after: tuple[str, ...]
     size: int
@@ -46,8 +48,8 @@ class Pages:
 
     def open(self, request: Message, call: Call) -> Page:
         """The page that a request asks for.  Raises InvalidPageToken."""
-        size: int = getattr(request, "page_size") or DEFAULT_PAGE_SIZE
-        token: str = getattr(request, "page_token")
+        size: int = _field(request, "page_size") or DEFAULT_PAGE_SIZE
+        token: str = _field(request, "page_token")
         if not token:
             return Page((), size)
         try:
@@ -95,6 +97,11 @@ class Pages:
         expires = (self.clock() + self.ttl).timestamp()
         content = [_TOKEN_VERSION, call.method, _query_hash(request), _owner(call), expires, list(after)]
         return urlsafe_b64encode(self.envelope.seal_bytes(json.dumps(content).encode(), _CONTEXT)).decode().rstrip("=")
+
+
+def _field(request: Message, name: str) -> Any:
+    """A field that every list request has, although their types have no common one."""
+    return getattr(request, name)
 
 
 def _owner(call: Call) -> str:

@@ -12,8 +12,8 @@ def check_reentered(
 ) -> None:
     """Raises SecretMustBeReentered if a change redirects a stored secret that is not given anew.
 
-    Otherwise whoever has a gateway's token could have an engine send the stored key to a place of their own.  `where` are the fields
-    that say where the secrets go.
+    Otherwise whoever has a gateway's token could have an engine send the stored key to a place of their own.  `where`
+    are the fields that say where the secrets go.
     """
     redirected = [name for name in where if name in changes and _differs(getattr(current, name), changes[name])]
     kept = [name for name in secrets if getattr(current, name) and name not in changes]

@@ -26,7 +26,9 @@ class Backend(Protocol):
     name: str
     begin_read: str
     begin_write: str
-    write_lock: WriteLock
+
+    @property
+    def write_lock(self) -> WriteLock: ...
 
     def open_writer(self) -> Connection:
         """A connection in autocommit mode that may write; transactions are begun by hand."""

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring
-from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.store import keys, tokens
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.schema import SchemaState, check_state, migrate, state_of
@@ -20,7 +20,8 @@ from nofx_grpc.store.tokens import Token
 class FirstStart:
     """What a new store is filled with: the system's settings (given the envelope that seals them) and the first tokens.
 
-    Both are called inside the transaction that makes the store, so that nothing is handed out for a store that was not made.
+    Both are called inside the transaction that makes the store, so that nothing is handed out for a store that was not
+    made.
     """
 
     config: Callable[[Envelope], Mapping[str, str]]
@@ -43,7 +44,8 @@ def open_store(
 ) -> tuple[Keyring, bool]:
     """Migrate the database, making it if it is new, and unlock its keyring.
 
-    Returns the keyring, and whether the master key is a passphrase.  Raises SchemaError, and MasterKeyError if the key does not fit.
+    Returns the keyring, and whether the master key is a passphrase.  Raises SchemaError, and MasterKeyError if the key
+    does not fit.
     """
 
     def fill(connection: Connection) -> None:

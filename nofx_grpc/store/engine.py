@@ -7,13 +7,14 @@ from datetime import datetime
 from threading import local
 from typing import Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
-from sqlalchemy import Connection as Connection  # for services, which see nothing else of SQLAlchemy
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.writer import GroupCommitWriter
 
+__all__ = ["Answer", "Connection", "Database"]  # Connection: for services, which see nothing else of SQLAlchemy
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -29,9 +30,9 @@ class Answer(NamedTuple, Generic[T]):
 class Database:
     """A migrated and initialised store.
 
-    Every function given to `read` and `scan` sees one snapshot.  Every function given to `write` takes effect whole or not at all, and
-    is durable when its caller gets the answer.  All three raise what the function raises, StoreUnavailable when the database is locked,
-    read-only or gone, and StoreFull when it has no room.
+    Every function given to `read` and `scan` sees one snapshot.  Every function given to `write` takes effect whole or
+    not at all, and is durable when its caller gets the answer.  All three raise what the function raises,
+    StoreUnavailable when the database is locked, read-only or gone, and StoreFull when it has no room.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Database:
         return self._writer.revision
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
-        """Run a read that is bounded (a few rows by key, under a millisecond) where it is cheapest: on the event loop."""
+        """Run a read that is bounded (a few rows by key) where it is cheapest: on the event loop."""
         return self._run_read(lambda connection: fn(connection, *args, **kwargs))
 
     async def scan(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:

@@ -24,7 +24,8 @@ ByteOrderedText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresq
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware datetime in UTC.
 
-    SQLite keeps it as text, `YYYY-MM-DD HH:MM:SS[.ffffff]`, as NOFX and CURRENT_TIMESTAMP write it; PostgreSQL as timestamptz.
+    SQLite keeps it as text, `YYYY-MM-DD HH:MM:SS[.ffffff]`, as NOFX and CURRENT_TIMESTAMP write it; PostgreSQL as
+    timestamptz.
     """
 
     impl = DateTime(timezone=True)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Connection, Index, LargeBinary, Column, Table, bindparam, delete, insert, select
+from sqlalchemy import Column, Connection, Index, LargeBinary, Table, bindparam, delete, insert, select
 
 from nofx_grpc.store import revisions
 from nofx_grpc.store.metadata import key_column, metadata, time_column

@@ -1,6 +1,7 @@
 """What every resource's table has in common: read by key, list by keyset, create, update and delete at a revision.
 
-Each noun's module declares its table and record and makes one `Resource` of them; only what is particular to the noun is written there.
+Each noun's module declares its table and record and makes one `Resource` of them; only what is particular to the noun
+is written there.
 """
 
 import dataclasses
@@ -19,7 +20,6 @@ from nofx_grpc.store.backend import is_duplicate
 from nofx_grpc.store.metadata import UtcDateTime
 from nofx_grpc.store.revisions import Kind, Operation
 
-
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 # What a draft has in place of what `Resource.create` sets.
@@ -27,11 +27,14 @@ UNWRITTEN: dict[str, Any] = {"revision": 0, "created_at": _NEVER, "updated_at": 
 
 
 class Record(Protocol):
-    """A row as a frozen dataclass; each field is named as its column.  Columns without a field are the store's own business."""
+    """A row as a frozen dataclass; each field is named as its column.  Columns without a field are the store's own."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
-    revision: int
-    updated_at: datetime
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def updated_at(self) -> datetime: ...
 
 
 R = TypeVar("R", bound=Record)
@@ -40,7 +43,8 @@ R = TypeVar("R", bound=Record)
 class Resource(Generic[R]):
     """One kind of resource in one table.
 
-    `key` are the key columns, `secrets` those that hold sealed text, `hidden` those that never leave in any form (hashes).
+    `key` are the key columns, `secrets` those that hold sealed text, `hidden` those that never leave in any form
+    (hashes).
     `owner` is the resource that a new one's `user_id` must name.
     """
 
@@ -62,7 +66,7 @@ class Resource(Generic[R]):
         self._fields = fields
         key_columns = [table.c[name] for name in key]
         by_key = and_(*(column == bindparam(f"key_{column.name}") for column in key_columns))
-        values = {name: bindparam(f"new_{name}") for name in fields if name not in key}
+        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in fields if name not in key}
         self._get = select(*columns).where(by_key)
         self._insert = insert(table)
         self._update = update(table).where(by_key).values(values)
@@ -98,7 +102,9 @@ class Resource(Generic[R]):
         return [self.record(*row) for row in connection.execute(statement, parameters)]
 
     def create(self, connection: Connection, draft: R) -> R:
-        """Insert `draft`; its revision and times are set here.  Raises AlreadyExists, and NotFound if the owner is missing."""
+        """Insert `draft`; its revision and times are set here.  Raises AlreadyExists, and NotFound if the owner is
+        missing.
+        """
         key = self.key_of(draft)
         if self.owner is not None:
             self.owner.get(connection, self._user_id(draft))
@@ -106,7 +112,7 @@ class Resource(Generic[R]):
             raise AlreadyExists(self.kind, self._id(key))
         now = revisions.scope(connection).now
         created: dict[str, Any] = {"created_at": now} if "created_at" in self._fields else {}
-        record = dataclasses.replace(draft, revision=revisions.take(connection), updated_at=now, **created)  # type: ignore[type-var]  # a Record is a dataclass
+        record = dataclasses.replace(draft, revision=revisions.take(connection), updated_at=now, **created)
         values = self._values(record)
         check_values(values)
         try:
@@ -145,7 +151,7 @@ class Resource(Generic[R]):
     def put(self, connection: Connection, changed: R) -> R:
         """Write a changed record of an existing resource at this function's revision."""
         now = revisions.scope(connection).now
-        record = dataclasses.replace(changed, revision=revisions.take(connection), updated_at=now)  # type: ignore[type-var]  # a Record is a dataclass
+        record = dataclasses.replace(changed, revision=revisions.take(connection), updated_at=now)
         values = self._values(record)
         check_values(values)
         parameters = {f"new_{name}": value for name, value in values.items() if name not in self.key}
@@ -156,7 +162,9 @@ class Resource(Generic[R]):
     def delete(
         self, connection: Connection, key: tuple[str, ...], etag: str = "", *, allow_missing: bool = False
     ) -> R | None:
-        """Delete the resource and return what it was; None if it was missing and may be.  Raises NotFound, EtagMismatch."""
+        """Delete the resource and return what it was; None if it was missing and may be.  Raises NotFound,
+        EtagMismatch.
+        """
         current = self.find(connection, *key)
         if current is None:
             if allow_missing:
@@ -213,13 +221,16 @@ class Resource(Generic[R]):
 def etag_of(record: Record) -> str:
     """An opaque text that is another one after every change.
 
-    The time is part of it so that two histories that part after a restore, and count through the same revisions, do not share etags.
+    The time is part of it so that two histories that part after a restore, and count through the same revisions, do
+    not share etags.
     """
     return f"{record.revision:x}.{int(record.updated_at.timestamp() * 1_000_000):x}"
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Raises InvalidArgument for what one engine would take and the other refuse: NUL in text, numbers that are not finite."""
+    """Raises InvalidArgument for what one engine would take and the other refuse: NUL in text, numbers that are not
+    finite.
+    """
     for name, value in values.items():
         if isinstance(value, str) and "\0" in value:
             raise InvalidArgument(Violation(name, "contains a NUL character, which cannot be stored"))

@@ -1,7 +1,8 @@
 """One revision for the whole store, as in etcd, and the log of what changed at each.
 
-A write function that changes what a client can see takes the next number from a one-row table and puts it into the rows that it
-changes and into one `change_log` row for each.  The row lock makes commit order and number order the same, and a rollback leaves no gap.
+A write function that changes what a client can see takes the next number from a one-row table and puts it into the
+rows that it changes and into one `change_log` row for each.  The row lock makes commit order and number order the
+same, and a rollback leaves no gap.
 """
 
 from collections.abc import Mapping
@@ -69,7 +70,9 @@ class Touched(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where the store stands: the last revision, the oldest one that the log still tells of, and which history they belong to."""
+    """Where the store stands: the last revision, the oldest one that the log still tells of, and which history they
+    belong to.
+    """
 
     revision: int
     compacted_revision: int

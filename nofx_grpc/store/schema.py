@@ -42,8 +42,8 @@ def state_of(connection: Connection) -> SchemaState:
 def migrate(backend: Backend, seed: Callable[[Connection], None]) -> bool:
     """Bring the database to the newest schema, and `seed` it if it is new; True if anything had to be done.
 
-    All of it is one transaction: a kill at any point leaves the database as it was.  Raises SchemaError if the database is not ours, is
-    too new, or a migration fails.
+    All of it is one transaction: a kill at any point leaves the database as it was.  Raises SchemaError if the
+    database is not ours, is too new, or a migration fails.
     """
     connection = backend.open_writer()
     try:

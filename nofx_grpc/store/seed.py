@@ -28,7 +28,9 @@ EXCHANGE_TEMPLATES = (
 def seed(
     connection: Connection, *, keyring: Sequence[KeyRecord], salt: bytes, config: Mapping[str, str], now: datetime
 ) -> None:
-    """Fill a database that was just made, at revision 1.  `config` holds the system's settings, secrets already sealed."""
+    """Fill a database that was just made, at revision 1.  `config` holds the system's settings, secrets already
+    sealed.
+    """
     state = {"id": 1, "revision": FIRST_REVISION, "compacted_revision": FIRST_REVISION}
     connection.execute(insert(store_state), state | {"history_id": str(uuid.uuid4()), "created_at": now})
     keys.append(connection, list(keyring))

@@ -145,11 +145,10 @@ def _trigger(table: Timestamped) -> str:
     ours = " AND NEW.revision = OLD.revision"
     if table.counts_rewrites:
         ours += " AND NEW.rewrites = OLD.rewrites"
-    return (
-        f"CREATE TRIGGER update_{table.table}_updated_at AFTER UPDATE ON {table.table}"
-        f" WHEN NEW.updated_at IS OLD.updated_at{ours}"
-        f" BEGIN UPDATE {table.table} SET updated_at = CURRENT_TIMESTAMP WHERE {key}; END"
-    )
+    condition = f"NEW.updated_at IS OLD.updated_at{ours}"
+    action = f"UPDATE {table.table} SET updated_at = CURRENT_TIMESTAMP WHERE {key}"  # noqa: S608  # names of ours
+    head = f"CREATE TRIGGER update_{table.table}_updated_at AFTER UPDATE ON {table.table}"
+    return f"{head} WHEN {condition} BEGIN {action}; END"
 
 
 def driver_connection(connection: Connection) -> sqlite3.Connection:

@@ -21,6 +21,8 @@ from nofx_grpc.store import (
 from nofx_grpc.store.metadata import Timestamped, metadata
 from nofx_grpc.store.resources import Resource
 
+__all__ = ["INTERNAL_TABLES", "RESOURCES", "SECRET_COLUMNS", "TIMESTAMPED", "metadata"]
+
 RESOURCES: tuple[Resource[Any], ...] = (
     users.resource,
     models.resource,
@@ -30,8 +32,6 @@ RESOURCES: tuple[Resource[Any], ...] = (
     system_config.resource,
     beta_codes.resource,
 )
-
-TABLES = metadata.sorted_tables
 
 # (table, column) of every secret.  system_config.value is sealed only for the keys that are secret.
 SECRET_COLUMNS: tuple[tuple[str, str], ...] = tuple(

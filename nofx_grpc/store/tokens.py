@@ -30,7 +30,9 @@ tokens = Table(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token.  `user_id` limits it to one user; empty means all.  A bootstrap token works on local sockets only."""
+    """A bearer token.  `user_id` limits it to one user; empty means all.  A bootstrap token works on local sockets
+    only.
+    """
 
     id: str
     hash: str = field(repr=False)

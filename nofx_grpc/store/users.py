@@ -32,7 +32,8 @@ users = Table(
     time_column("created_at"),
     time_column("updated_at"),
     revision_column(),
-    # The lower-case e-mail; for an adopted user whose e-mail differs from another's only by case, its exact form with a mark.
+    # The lower-case e-mail; for an adopted user whose e-mail differs from another's only by case, its exact form with
+    # a mark.
     key_column("email_key"),
     Column("otp_last_step", BigInteger),
     time_column("registration_expires_at", nullable=True),

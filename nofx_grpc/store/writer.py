@@ -1,7 +1,7 @@
 """The group-commit writer: one thread that runs many callers' functions in one transaction, each in a savepoint.
 
-Nobody is answered before COMMIT.  An error in one savepoint fails only its caller.  When the transaction itself is gone (disk full,
-I/O error, lost connection: the savepoints are gone too) each function is run once more, alone.
+Nobody is answered before COMMIT.  An error in one savepoint fails only its caller.  When the transaction itself is
+gone (disk full, I/O error, lost connection: the savepoints are gone too) each function is run once more, alone.
 """
 
 import asyncio
@@ -137,7 +137,7 @@ class GroupCommitWriter:
                 self._savepoint(job)
                 job = self._next(batch, started)
             self._connection.exec_driver_sql("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # nobody may be left without an answer
             logger.warning("batch_rolled_back", jobs=len(batch), error=_text(error))
             self._recover(batch, error)
         else:
@@ -192,7 +192,7 @@ class GroupCommitWriter:
             self._connection.exec_driver_sql(self._backend.begin_write)
             self._savepoint(job)
             self._connection.exec_driver_sql("COMMIT")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # handed to the caller
             self._abandon_transaction()
             cause = error.__cause__ if isinstance(error, TransactionLost) else error
             job.outcome, job.error = None, self._public(cause or error)

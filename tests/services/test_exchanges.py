@@ -1,5 +1,7 @@
 """Exchanges over a real server."""
 
+from typing import Any
+
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -10,14 +12,14 @@ from tests.support.service import RunningService, refused
 Code = grpc.StatusCode
 
 
-async def create(service: RunningService, **fields: object) -> pb.Exchange:
-    exchange = pb.Exchange(**({"name": "Binance", "type": "cex", "api_key": "K-1", "secret_key": "S-1"} | fields))  # type: ignore[arg-type]  # fields of the message
+async def create(service: RunningService, **fields: Any) -> pb.Exchange:
+    exchange = pb.Exchange(**({"name": "Binance", "type": "cex", "api_key": "K-1", "secret_key": "S-1"} | fields))
     request = pb.CreateExchangeRequest(user_id="default", exchange_id="okx", exchange=exchange)
     return await service.client().exchanges.CreateExchange(request)
 
 
-async def update(service: RunningService, *paths: str, etag: str = "", **fields: object) -> pb.Exchange:
-    exchange = pb.Exchange(user_id="default", id="okx", etag=etag, **fields)  # type: ignore[arg-type]  # fields of the message
+async def update(service: RunningService, *paths: str, etag: str = "", **fields: Any) -> pb.Exchange:
+    exchange = pb.Exchange(user_id="default", id="okx", etag=etag, **fields)
     request = pb.UpdateExchangeRequest(exchange=exchange, update_mask=FieldMask(paths=paths))
     return await service.client().exchanges.UpdateExchange(request)
 
@@ -58,7 +60,7 @@ async def test_a_named_and_empty_secret_is_cleared(service: RunningService) -> N
 
 
 @pytest.mark.parametrize(("field", "value"), [("type", "dex"), ("testnet", True)])
-async def test_redirecting_a_stored_secret_needs_the_secret(service: RunningService, field: str, value: object) -> None:
+async def test_redirecting_a_stored_secret_needs_the_secret(service: RunningService, field: str, value: Any) -> None:
     await create(service)
     refusal = await refused(
         update(service, field, "api_key", api_key="K-2", **{field: value}),

@@ -1,4 +1,4 @@
-"""A real server in this process, on a free loopback port, over a data directory of its own; and clients of every role."""
+"""A real server in this process, over a data directory of its own; and clients of every role."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -53,7 +53,7 @@ class Client:
         if token is not None:
             metadata["authorization"] = f"Bearer {token}"
         # grpc.aio takes each interceptor for one kind of call only.
-        interceptors = [_Unary(metadata), _ClientStream(metadata)]
+        interceptors: list[grpc.aio.ClientInterceptor] = [_Unary(metadata), _ClientStream(metadata)]
         self.channel = grpc.aio.insecure_channel(address, interceptors=interceptors)
         self.users = users_pb2_grpc.UsersStub(self.channel)
         self.models = models_pb2_grpc.ModelsStub(self.channel)
