@@ -2,13 +2,17 @@
 
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services.exchanges import Exchanges
+from nofx_grpc.services.models import Models
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.signal_sources import SignalSources
 
-Service = Exchanges
+Service = Exchanges | Models | SignalSources
 
 
 def build_services(envelope: Envelope, pages: Pages) -> list[Service]:
     """Every service that there is."""
     return [
         Exchanges(envelope, pages),
+        Models(envelope, pages),
+        SignalSources(envelope),
     ]

@@ -24,6 +24,19 @@ def header(sealed: str) -> Header:
     return describe(sealed) or _NOT_SET
 
 
+def shown_secrets(record: object, secrets: tuple[str, ...]) -> dict[str, Any]:
+    """What a resource shows of its record's secrets: whether each is set, its fingerprint, a URL without credentials."""
+    shown: dict[str, Any] = {}
+    for name in secrets:
+        sealed: str = getattr(record, name)
+        described = header(sealed)
+        shown[f"{name}_set"] = bool(sealed)
+        shown[f"{name}_fingerprint"] = described.fingerprint
+        if name.endswith("_url"):
+            shown[f"{name}_redacted"] = described.shown
+    return shown
+
+
 def redacted_url(url: str) -> str:
     """Scheme, host, port and path of a URL: what is left may be shown, for credentials stand in the other parts."""
     try:
@@ -48,6 +61,13 @@ def seal_fields(
             shown = redacted_url(secret) if name.endswith("_url") else ""
             sealed[name] = envelope.seal(secret, Location(table, name, user_id, row_id), shown=shown)
     return sealed
+
+
+def open_fields(
+    envelope: Envelope, record: object, table: str, secrets: tuple[str, ...], *, user_id: str, row_id: str
+) -> dict[str, str]:
+    """The secrets of a record in the clear, by name; '' for one that is not set.  Raises SecretUnreadable."""
+    return {name: envelope.open(getattr(record, name), Location(table, name, user_id, row_id)) for name in secrets}
 
 
 def normalize_symbol(symbol: str) -> str:

@@ -66,9 +66,19 @@ class Pages:
         return Page(tuple(after), size)
 
     async def answer(
-        self, request: Message, call: Call, resource: Resource[R], convert: Callable[[R], Message], response: type[M]
+        self,
+        request: Message,
+        call: Call,
+        resource: Resource[R],
+        convert: Callable[[R], Message],
+        response: type[M],
+        *,
+        user_id: str = "",
     ) -> M:
-        """The response of a list of one resource: the first field holds the rows, the second the next page's token."""
+        """The response of a list of one resource: the first field holds the rows, the second the next page's token.
+
+        The rows are those of `user_id`, else of the user that the request names, else of all users.
+        """
         page = self.open(request, call)
         rows_field, token_field = (field.name for field in response.DESCRIPTOR.fields)
 
@@ -78,8 +88,8 @@ class Pages:
             token = self._token(request, call, resource.key_of(rows[len(messages) - 1])) if more else ""
             return response(**{rows_field: messages, token_field: token})
 
-        user_id = getattr(request, "user_id", "")
-        return await call.scan(to_response, resource.page, user_id=user_id, after=page.after, limit=page.limit)
+        owner = user_id or getattr(request, "user_id", "")
+        return await call.scan(to_response, resource.page, user_id=owner, after=page.after, limit=page.limit)
 
     def fill(self, page: Page, rows: list[R], convert: Callable[[R], Message]) -> list[Message]:
         """The messages of a page, cut where it is full by rows or by bytes; never empty where there are rows."""
