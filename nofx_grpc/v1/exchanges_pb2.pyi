@@ -257,7 +257,7 @@ class CreateExchangeRequest(_message.Message):
     user_id: _builtins.str
     """The user that will own the exchange."""
     exchange_id: _builtins.str
-    """The id of the new exchange, as "binance"; absent, the service makes one."""
+    """The id of the new exchange. NOFX knows an exchange by it: "binance", "hyperliquid", "aster", or any other."""
     request_id: _builtins.str
     """A new random id (a UUID) for each request: a repeat within 24 hours gets the first answer."""
     @_builtins.property
@@ -269,16 +269,14 @@ class CreateExchangeRequest(_message.Message):
         *,
         user_id: _builtins.str = ...,
         exchange: Global___Exchange | None = ...,
-        exchange_id: _builtins.str | None = ...,
+        exchange_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exchange_id", b"_exchange_id", "exchange", b"exchange", "exchange_id", b"exchange_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["exchange", b"exchange"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exchange_id", b"_exchange_id", "exchange", b"exchange", "exchange_id", b"exchange_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exchange", b"exchange", "exchange_id", b"exchange_id", "request_id", b"request_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__exchange_id: _TypeAlias = _typing.Literal["exchange_id"]  # noqa: Y015
-    _WhichOneofArgType__exchange_id: _TypeAlias = _typing.Literal["_exchange_id", b"_exchange_id"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__exchange_id) -> _WhichOneofReturnType__exchange_id | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateExchangeRequest: _TypeAlias = CreateExchangeRequest  # noqa: Y015
 

@@ -77,9 +77,11 @@ class ExchangesServicer:
     """
 
     def CreateExchange(self, request, context):
-        """Creates an exchange. The client may choose its id, which is unique for one user ("binance").
+        """Creates an exchange. The client gives its id, which is unique for one user and says which exchange it is
+        ("binance").
         Permission: WRITE.
-        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id).
+        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (for the user "default", whose exchanges
+        are templates, from another role than admin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +107,7 @@ class ExchangesServicer:
         """Changes the fields of an exchange that the mask names.
         Permission: WRITE.
         Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`type` or `testnet` changes, a stored secret was not
-        given).
+        given), PERMISSION_DENIED (a template, from another role than admin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +115,9 @@ class ExchangesServicer:
 
     def DeleteExchange(self, request, context):
         """Deletes an exchange for good, with its secrets.
-        Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+        Permission: WRITE.
+        Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+        admin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

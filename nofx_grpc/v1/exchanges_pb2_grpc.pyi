@@ -37,9 +37,11 @@ class ExchangesStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ExchangesAsyncStub: ...
     CreateExchange: _grpc.UnaryUnaryMultiCallable[_exchanges_pb2.CreateExchangeRequest, _exchanges_pb2.Exchange]
-    """Creates an exchange. The client may choose its id, which is unique for one user ("binance").
+    """Creates an exchange. The client gives its id, which is unique for one user and says which exchange it is
+    ("binance").
     Permission: WRITE.
-    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id).
+    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (for the user "default", whose exchanges
+    are templates, from another role than admin).
     """
     GetExchange: _grpc.UnaryUnaryMultiCallable[_exchanges_pb2.GetExchangeRequest, _exchanges_pb2.Exchange]
     """Returns an exchange, without its secrets.
@@ -53,11 +55,13 @@ class ExchangesStub:
     """Changes the fields of an exchange that the mask names.
     Permission: WRITE.
     Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`type` or `testnet` changes, a stored secret was not
-    given).
+    given), PERMISSION_DENIED (a template, from another role than admin).
     """
     DeleteExchange: _grpc.UnaryUnaryMultiCallable[_exchanges_pb2.DeleteExchangeRequest, _exchanges_pb2.DeleteExchangeResponse]
     """Deletes an exchange for good, with its secrets.
-    Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+    Permission: WRITE.
+    Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+    admin).
     """
     ListSupportedExchanges: _grpc.UnaryUnaryMultiCallable[_exchanges_pb2.ListSupportedExchangesRequest, _exchanges_pb2.ListSupportedExchangesResponse]
     """Lists the exchanges that users may choose from: the templates of the user "default".
@@ -74,9 +78,11 @@ class ExchangesAsyncStub(ExchangesStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateExchange: _aio.UnaryUnaryMultiCallable[_exchanges_pb2.CreateExchangeRequest, _exchanges_pb2.Exchange]  # type: ignore[assignment]
-    """Creates an exchange. The client may choose its id, which is unique for one user ("binance").
+    """Creates an exchange. The client gives its id, which is unique for one user and says which exchange it is
+    ("binance").
     Permission: WRITE.
-    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id).
+    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (for the user "default", whose exchanges
+    are templates, from another role than admin).
     """
     GetExchange: _aio.UnaryUnaryMultiCallable[_exchanges_pb2.GetExchangeRequest, _exchanges_pb2.Exchange]  # type: ignore[assignment]
     """Returns an exchange, without its secrets.
@@ -90,11 +96,13 @@ class ExchangesAsyncStub(ExchangesStub):
     """Changes the fields of an exchange that the mask names.
     Permission: WRITE.
     Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`type` or `testnet` changes, a stored secret was not
-    given).
+    given), PERMISSION_DENIED (a template, from another role than admin).
     """
     DeleteExchange: _aio.UnaryUnaryMultiCallable[_exchanges_pb2.DeleteExchangeRequest, _exchanges_pb2.DeleteExchangeResponse]  # type: ignore[assignment]
     """Deletes an exchange for good, with its secrets.
-    Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+    Permission: WRITE.
+    Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+    admin).
     """
     ListSupportedExchanges: _aio.UnaryUnaryMultiCallable[_exchanges_pb2.ListSupportedExchangesRequest, _exchanges_pb2.ListSupportedExchangesResponse]  # type: ignore[assignment]
     """Lists the exchanges that users may choose from: the templates of the user "default".
@@ -114,9 +122,11 @@ class ExchangesServicer(metaclass=_abc_1.ABCMeta):
         request: _exchanges_pb2.CreateExchangeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_exchanges_pb2.Exchange, _abc.Awaitable[_exchanges_pb2.Exchange]]:
-        """Creates an exchange. The client may choose its id, which is unique for one user ("binance").
+        """Creates an exchange. The client gives its id, which is unique for one user and says which exchange it is
+        ("binance").
         Permission: WRITE.
-        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id).
+        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (for the user "default", whose exchanges
+        are templates, from another role than admin).
         """
 
     @_abc_1.abstractmethod
@@ -148,7 +158,7 @@ class ExchangesServicer(metaclass=_abc_1.ABCMeta):
         """Changes the fields of an exchange that the mask names.
         Permission: WRITE.
         Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`type` or `testnet` changes, a stored secret was not
-        given).
+        given), PERMISSION_DENIED (a template, from another role than admin).
         """
 
     @_abc_1.abstractmethod
@@ -158,7 +168,9 @@ class ExchangesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_exchanges_pb2.DeleteExchangeResponse, _abc.Awaitable[_exchanges_pb2.DeleteExchangeResponse]]:
         """Deletes an exchange for good, with its secrets.
-        Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+        Permission: WRITE.
+        Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+        admin).
         """
 
     @_abc_1.abstractmethod

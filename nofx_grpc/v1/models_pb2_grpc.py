@@ -77,9 +77,11 @@ class ModelsServicer:
     """
 
     def CreateModel(self, request, context):
-        """Creates a model. Its id is made by the service; only admin may choose one.
+        """Creates a model. Its id is made by the service ("deepseek_0123456789abcdef") and unique among the models of all
+        users; only admin may choose one.
         Permission: WRITE.
-        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (an id from another role than admin).
+        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (from another role than admin: an id, or
+        the user "default", whose models are templates).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +107,7 @@ class ModelsServicer:
         """Changes the fields of a model that the mask names.
         Permission: WRITE.
         Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`provider` or `custom_api_url` changes, `api_key` was
-        not given), PERMISSION_DENIED (`allow_missing` from another role than admin and no such model).
+        not given), PERMISSION_DENIED (from another role than admin: a template, or `allow_missing` and no such model).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +115,9 @@ class ModelsServicer:
 
     def DeleteModel(self, request, context):
         """Deletes a model for good, with its secrets.
-        Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+        Permission: WRITE.
+        Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+        admin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

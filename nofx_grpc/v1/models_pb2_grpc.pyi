@@ -37,9 +37,11 @@ class ModelsStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelsAsyncStub: ...
     CreateModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.CreateModelRequest, _models_pb2.Model]
-    """Creates a model. Its id is made by the service; only admin may choose one.
+    """Creates a model. Its id is made by the service ("deepseek_0123456789abcdef") and unique among the models of all
+    users; only admin may choose one.
     Permission: WRITE.
-    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (an id from another role than admin).
+    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (from another role than admin: an id, or
+    the user "default", whose models are templates).
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]
     """Returns a model, without its secrets.
@@ -53,11 +55,13 @@ class ModelsStub:
     """Changes the fields of a model that the mask names.
     Permission: WRITE.
     Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`provider` or `custom_api_url` changes, `api_key` was
-    not given), PERMISSION_DENIED (`allow_missing` from another role than admin and no such model).
+    not given), PERMISSION_DENIED (from another role than admin: a template, or `allow_missing` and no such model).
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.DeleteModelResponse]
     """Deletes a model for good, with its secrets.
-    Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+    Permission: WRITE.
+    Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+    admin).
     """
     ListSupportedModels: _grpc.UnaryUnaryMultiCallable[_models_pb2.ListSupportedModelsRequest, _models_pb2.ListSupportedModelsResponse]
     """Lists the models that users may choose from: the templates of the user "default".
@@ -74,9 +78,11 @@ class ModelsAsyncStub(ModelsStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateModel: _aio.UnaryUnaryMultiCallable[_models_pb2.CreateModelRequest, _models_pb2.Model]  # type: ignore[assignment]
-    """Creates a model. Its id is made by the service; only admin may choose one.
+    """Creates a model. Its id is made by the service ("deepseek_0123456789abcdef") and unique among the models of all
+    users; only admin may choose one.
     Permission: WRITE.
-    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (an id from another role than admin).
+    Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (from another role than admin: an id, or
+    the user "default", whose models are templates).
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_models_pb2.GetModelRequest, _models_pb2.Model]  # type: ignore[assignment]
     """Returns a model, without its secrets.
@@ -90,11 +96,13 @@ class ModelsAsyncStub(ModelsStub):
     """Changes the fields of a model that the mask names.
     Permission: WRITE.
     Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`provider` or `custom_api_url` changes, `api_key` was
-    not given), PERMISSION_DENIED (`allow_missing` from another role than admin and no such model).
+    not given), PERMISSION_DENIED (from another role than admin: a template, or `allow_missing` and no such model).
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_models_pb2.DeleteModelRequest, _models_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Deletes a model for good, with its secrets.
-    Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+    Permission: WRITE.
+    Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+    admin).
     """
     ListSupportedModels: _aio.UnaryUnaryMultiCallable[_models_pb2.ListSupportedModelsRequest, _models_pb2.ListSupportedModelsResponse]  # type: ignore[assignment]
     """Lists the models that users may choose from: the templates of the user "default".
@@ -114,9 +122,11 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         request: _models_pb2.CreateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.Model, _abc.Awaitable[_models_pb2.Model]]:
-        """Creates a model. Its id is made by the service; only admin may choose one.
+        """Creates a model. Its id is made by the service ("deepseek_0123456789abcdef") and unique among the models of all
+        users; only admin may choose one.
         Permission: WRITE.
-        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (an id from another role than admin).
+        Errors: NOT_FOUND (the user), ALREADY_EXISTS (the id), PERMISSION_DENIED (from another role than admin: an id, or
+        the user "default", whose models are templates).
         """
 
     @_abc_1.abstractmethod
@@ -148,7 +158,7 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         """Changes the fields of a model that the mask names.
         Permission: WRITE.
         Errors: NOT_FOUND, ETAG_MISMATCH, SECRET_MUST_BE_REENTERED (`provider` or `custom_api_url` changes, `api_key` was
-        not given), PERMISSION_DENIED (`allow_missing` from another role than admin and no such model).
+        not given), PERMISSION_DENIED (from another role than admin: a template, or `allow_missing` and no such model).
         """
 
     @_abc_1.abstractmethod
@@ -158,7 +168,9 @@ class ModelsServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.DeleteModelResponse, _abc.Awaitable[_models_pb2.DeleteModelResponse]]:
         """Deletes a model for good, with its secrets.
-        Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders).
+        Permission: WRITE.
+        Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (by traders), PERMISSION_DENIED (a template, from another role than
+        admin).
         """
 
     @_abc_1.abstractmethod

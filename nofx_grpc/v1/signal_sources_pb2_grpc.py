@@ -66,7 +66,9 @@ class SignalSourcesServicer:
 
     def SetSignalSource(self, request, context):
         """Creates the signal source of a user, or changes the fields of it that the mask names.
-        Permission: WRITE. Errors: NOT_FOUND (the user), ETAG_MISMATCH.
+        Permission: WRITE.
+        Errors: NOT_FOUND (the user), ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than
+        admin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +76,8 @@ class SignalSourcesServicer:
 
     def DeleteSignalSource(self, request, context):
         """Deletes the signal source of a user for good.
-        Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH.
+        Permission: WRITE.
+        Errors: NOT_FOUND, ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than admin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,11 +39,14 @@ class SignalSourcesStub:
     """
     SetSignalSource: _grpc.UnaryUnaryMultiCallable[_signal_sources_pb2.SetSignalSourceRequest, _signal_sources_pb2.SignalSource]
     """Creates the signal source of a user, or changes the fields of it that the mask names.
-    Permission: WRITE. Errors: NOT_FOUND (the user), ETAG_MISMATCH.
+    Permission: WRITE.
+    Errors: NOT_FOUND (the user), ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than
+    admin).
     """
     DeleteSignalSource: _grpc.UnaryUnaryMultiCallable[_signal_sources_pb2.DeleteSignalSourceRequest, _signal_sources_pb2.DeleteSignalSourceResponse]
     """Deletes the signal source of a user for good.
-    Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH.
+    Permission: WRITE.
+    Errors: NOT_FOUND, ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than admin).
     """
 
 @_typing.type_check_only
@@ -57,11 +60,14 @@ class SignalSourcesAsyncStub(SignalSourcesStub):
     """
     SetSignalSource: _aio.UnaryUnaryMultiCallable[_signal_sources_pb2.SetSignalSourceRequest, _signal_sources_pb2.SignalSource]  # type: ignore[assignment]
     """Creates the signal source of a user, or changes the fields of it that the mask names.
-    Permission: WRITE. Errors: NOT_FOUND (the user), ETAG_MISMATCH.
+    Permission: WRITE.
+    Errors: NOT_FOUND (the user), ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than
+    admin).
     """
     DeleteSignalSource: _aio.UnaryUnaryMultiCallable[_signal_sources_pb2.DeleteSignalSourceRequest, _signal_sources_pb2.DeleteSignalSourceResponse]  # type: ignore[assignment]
     """Deletes the signal source of a user for good.
-    Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH.
+    Permission: WRITE.
+    Errors: NOT_FOUND, ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than admin).
     """
 
 class SignalSourcesServicer(metaclass=_abc_1.ABCMeta):
@@ -84,7 +90,9 @@ class SignalSourcesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_signal_sources_pb2.SignalSource, _abc.Awaitable[_signal_sources_pb2.SignalSource]]:
         """Creates the signal source of a user, or changes the fields of it that the mask names.
-        Permission: WRITE. Errors: NOT_FOUND (the user), ETAG_MISMATCH.
+        Permission: WRITE.
+        Errors: NOT_FOUND (the user), ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than
+        admin).
         """
 
     @_abc_1.abstractmethod
@@ -94,7 +102,8 @@ class SignalSourcesServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_signal_sources_pb2.DeleteSignalSourceResponse, _abc.Awaitable[_signal_sources_pb2.DeleteSignalSourceResponse]]:
         """Deletes the signal source of a user for good.
-        Permission: WRITE. Errors: NOT_FOUND, ETAG_MISMATCH.
+        Permission: WRITE.
+        Errors: NOT_FOUND, ETAG_MISMATCH, PERMISSION_DENIED (for the user "default", from another role than admin).
         """
 
 def add_SignalSourcesServicer_to_server(servicer: SignalSourcesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
