@@ -11,6 +11,7 @@ from nofx_grpc.errors import InvalidArgument, Violation
 _PATTERNS = {
     r"^\P{Cc}*$": "must not contain control characters",
     r"^[^\x00]*$": "must not contain a NUL character",
+    r"^(https?://[^\s\p{Cc}]+)?$": "must be an http or https URL",
     r"^[^,\p{Cc}]+$": "must not contain commas or control characters",
 }
 

@@ -25,7 +25,7 @@ def header(sealed: str) -> Header:
 
 
 def shown_secrets(record: object, secrets: tuple[str, ...]) -> dict[str, Any]:
-    """What a resource shows of its record's secrets: whether each is set, its fingerprint, a URL without credentials."""
+    """What a resource shows of its secrets: whether each is set, its fingerprint, a URL without its credentials."""
     shown: dict[str, Any] = {}
     for name in secrets:
         sealed: str = getattr(record, name)

@@ -3,16 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
-from nofx_grpc.crypto.envelope import Envelope, Location
-from nofx_grpc.errors import InvalidArgument, Violation
+from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services.call import Call
-from nofx_grpc.services.convert import header, seal_fields, to_timestamp
+from nofx_grpc.services.convert import open_fields, seal_fields, shown_secrets, to_timestamp
 from nofx_grpc.services.fields import ResourceFields
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.secret_rules import check_reentered
+from nofx_grpc.services.templates import check_may_write
 from nofx_grpc.store import exchanges
 from nofx_grpc.store.exchanges import Exchange
 from nofx_grpc.store.resources import UNWRITTEN, etag_of
+from nofx_grpc.store.users import DEFAULT_USER
 from nofx_grpc.v1 import exchanges_pb2 as pb
 
 SECRETS = ("api_key", "secret_key", "aster_private_key")
@@ -41,12 +42,6 @@ REQUIRED_FIELDS = {
     "aster": ("aster_user", "aster_signer", "aster_private_key"),
 }
 
-SUPPORTED = (
-    ("binance", "Binance Futures", "cex"),
-    ("hyperliquid", "Hyperliquid", "dex"),
-    ("aster", "Aster DEX", "dex"),
-)
-
 
 class Exchanges:
     """Creates, reads, changes and deletes exchange accounts; reveals their credentials to whoever may have them."""
@@ -57,7 +52,7 @@ class Exchanges:
         self._envelope, self._pages = envelope, pages
 
     async def CreateExchange(self, request: pb.CreateExchangeRequest, call: Call) -> pb.Exchange:
-        check_exchange_id(request.exchange_id)
+        check_may_write(call, request.user_id)
         draft = self._draft(request.user_id, request.exchange_id, request.exchange)
         return await call.write(to_proto, exchanges.resource.create, draft)
 
@@ -69,17 +64,19 @@ class Exchanges:
 
     async def UpdateExchange(self, request: pb.UpdateExchangeRequest, call: Call) -> pb.Exchange:
         message = request.exchange
-        key = (message.user_id, message.id)
-        changes = self._seal(*key, FIELDS.for_update(message, request.update_mask))
+        key = user_id, id = FIELDS.key(message)
+        check_may_write(call, user_id)
+        changes = self._seal(user_id, id, FIELDS.for_update(message, request.update_mask))
 
         def change(current: Exchange) -> Exchange:
             check_reentered(current, changes, where=("type", "testnet"), secrets=SECRETS)
             return replace(current, **changes)
 
-        draft = (lambda: self._draft(*key, message)) if request.allow_missing else None
+        draft = (lambda: self._draft(user_id, id, message)) if request.allow_missing else None
         return await call.write(to_proto, exchanges.resource.update, key, message.etag, change, draft)
 
     async def DeleteExchange(self, request: pb.DeleteExchangeRequest, call: Call) -> pb.DeleteExchangeResponse:
+        check_may_write(call, request.user_id)
         return await call.write(
             lambda _: pb.DeleteExchangeResponse(),
             exchanges.delete,
@@ -92,18 +89,16 @@ class Exchanges:
     async def ListSupportedExchanges(
         self, request: pb.ListSupportedExchangesRequest, call: Call
     ) -> pb.ListSupportedExchangesResponse:
-        supported = [
-            pb.SupportedExchange(id=id, name=name, type=type, required_fields=REQUIRED_FIELDS[id])
-            for id, name, type in SUPPORTED
-        ]
-        return pb.ListSupportedExchangesResponse(exchanges=supported)
+        return await self._pages.answer(
+            request, call, exchanges.resource, to_supported, pb.ListSupportedExchangesResponse, user_id=DEFAULT_USER
+        )
 
     async def AccessExchangeCredentials(
         self, request: pb.AccessExchangeCredentialsRequest, call: Call
     ) -> pb.AccessExchangeCredentialsResponse:
         return await call.reveal(
             lambda exchange: pb.AccessExchangeCredentialsResponse(
-                credentials=credentials(self._envelope, exchange), revision=call.revision
+                credentials=credentials(self._envelope, exchange), revision=exchange.revision
             ),
             exchanges.resource.get,
             request.user_id,
@@ -129,34 +124,34 @@ def to_proto(exchange: Exchange) -> pb.Exchange:
         name=exchange.name,
         type=exchange.type,
         enabled=exchange.enabled,
-        api_key_set=bool(exchange.api_key),
-        api_key_fingerprint=header(exchange.api_key).fingerprint,
-        secret_key_set=bool(exchange.secret_key),
-        secret_key_fingerprint=header(exchange.secret_key).fingerprint,
         testnet=exchange.testnet,
         hyperliquid_wallet_addr=exchange.hyperliquid_wallet_addr,
         aster_user=exchange.aster_user,
         aster_signer=exchange.aster_signer,
-        aster_private_key_set=bool(exchange.aster_private_key),
-        aster_private_key_fingerprint=header(exchange.aster_private_key).fingerprint,
+        **shown_secrets(exchange, SECRETS),
+    )
+
+
+def to_supported(template: Exchange) -> pb.SupportedExchange:
+    """A template as users choose it."""
+    return pb.SupportedExchange(
+        id=template.id, name=template.name, type=template.type, required_fields=required_fields(template)
     )
 
 
 def credentials(envelope: Envelope, exchange: Exchange) -> pb.ExchangeCredentials:
     """The secrets of an exchange in the clear.  Raises SecretUnreadable."""
-    table, user_id, id = exchanges.exchanges.name, exchange.user_id, exchange.id
+    table = exchanges.exchanges.name
     return pb.ExchangeCredentials(
-        **{name: envelope.open(getattr(exchange, name), Location(table, name, user_id, id)) for name in SECRETS}
+        **open_fields(envelope, exchange, table, SECRETS, user_id=exchange.user_id, row_id=exchange.id)
     )
 
 
 def missing_fields(exchange: Exchange) -> list[str]:
     """The fields without which this exchange cannot trade, and that are empty."""
-    needed = REQUIRED_FIELDS.get(exchange.id) or REQUIRED_FIELDS.get(exchange.type) or ("api_key",)
-    return [name for name in needed if not getattr(exchange, name)]
+    return [name for name in required_fields(exchange) if not getattr(exchange, name)]
 
 
-def check_exchange_id(id: str) -> None:
-    """Raises InvalidArgument unless the client has chosen an id: NOFX knows an exchange by it."""
-    if not id:
-        raise InvalidArgument(Violation("exchange_id", "is required: the exchange as NOFX names it, such as 'binance'"))
+def required_fields(exchange: Exchange) -> tuple[str, ...]:
+    """The fields without which this exchange cannot trade."""
+    return REQUIRED_FIELDS.get(exchange.id) or REQUIRED_FIELDS.get(exchange.type) or ("api_key",)

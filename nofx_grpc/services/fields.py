@@ -4,7 +4,7 @@ Without a mask the fields that are present are meant; an empty secret is then no
 A field that the mask names and that is absent takes its default.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.api import field_behavior_pb2
@@ -13,6 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from nofx_grpc.errors import InvalidArgument, Violation
+from nofx_grpc.services.convert import redacted_url
 from nofx_grpc.v1 import common_pb2
 
 _NOT_SETTABLE = {
@@ -32,12 +33,21 @@ class ResourceFields:
         self, name: str, descriptor: Descriptor, *, required: tuple[str, ...], defaults: Mapping[str, Any]
     ) -> None:
         self.name, self.required, self.defaults = name, required, defaults
+        self.identifiers = tuple(field.name for field in descriptor.fields if _is_identifier(field))
         self.settable = tuple(field.name for field in descriptor.fields if _is_settable(field))
         self.secrets = frozenset(
             field.name for field in descriptor.fields if field.GetOptions().Extensions[common_pb2.secret]
         ).intersection(self.settable)
         if set(self.settable) != set(required) | set(defaults):
             raise TypeError(f"{name}: settable fields {self.settable} are not the required and the defaulted ones")
+
+    def key(self, message: Message) -> tuple[str, ...]:
+        """The key of the resource that an update names.  Raises InvalidArgument if a part of it is missing."""
+        key = {field: str(getattr(message, field)) for field in self.identifiers}
+        missing = [Violation(f"{self.name}.{field}", "is required") for field, value in key.items() if not value]
+        if missing:
+            raise InvalidArgument(*missing)
+        return tuple(key.values())
 
     def for_create(self, message: Message) -> dict[str, Any]:
         """Every settable field of a new resource.  Raises InvalidArgument if a required one is missing."""
@@ -48,12 +58,12 @@ class ResourceFields:
         ]
         if missing:
             raise InvalidArgument(*missing)
-        return {field: self._value(message, field) for field in self.settable}
+        return self._values(message, self.settable)
 
     def for_update(self, message: Message, mask: FieldMask) -> dict[str, Any]:
         """The fields to change, and their new values.  Raises InvalidArgument for a mask that names anything else."""
         if not mask.paths:
-            return {field: self._value(message, field) for field in self.settable if self._is_meant(message, field)}
+            return self._values(message, [field for field in self.settable if self._is_meant(message, field)])
         wrong = [Violation("update_mask", self._complaint(path)) for path in mask.paths if path not in self.settable]
         wrong += [
             Violation(f"{self.name}.{field}", "cannot be cleared: give a value or leave it out of update_mask")
@@ -62,7 +72,17 @@ class ResourceFields:
         ]
         if wrong:
             raise InvalidArgument(*wrong)
-        return {field: self._value(message, field) for field in mask.paths}
+        return self._values(message, mask.paths)
+
+    def _values(self, message: Message, fields: Iterable[str]) -> dict[str, Any]:
+        """The values of these fields.  Raises InvalidArgument for a URL without a host."""
+        values = {field: self._value(message, field) for field in fields}
+        wrong = [
+            field for field, value in values.items() if field.endswith("_url") and value and not redacted_url(value)
+        ]
+        if wrong:  # never with the URL, which may carry a password
+            raise InvalidArgument(*(Violation(f"{self.name}.{field}", "is no URL with a host") for field in wrong))
+        return values
 
     def _value(self, message: Message, field: str) -> Any:
         if not _is_present(message, field):
@@ -79,9 +99,17 @@ class ResourceFields:
         return f"{path!r} is not a field that can be set: expected some of {', '.join(self.settable)}"
 
 
+def _is_identifier(field: FieldDescriptor) -> bool:
+    return field_behavior_pb2.IDENTIFIER in _behaviors(field)
+
+
 def _is_settable(field: FieldDescriptor) -> bool:
-    behaviors = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    return field.name != "etag" and not _NOT_SETTABLE.intersection(behaviors)
+    return field.name != "etag" and not _NOT_SETTABLE.intersection(_behaviors(field))
+
+
+def _behaviors(field: FieldDescriptor) -> Iterable[int]:
+    behaviors: Iterable[int] = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
+    return behaviors
 
 
 def _is_repeated(message: Message, field: str) -> bool:

@@ -11,6 +11,7 @@ from nofx_grpc.services.convert import open_fields, seal_fields, shown_secrets, 
 from nofx_grpc.services.fields import ResourceFields
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.secret_rules import check_reentered
+from nofx_grpc.services.templates import check_may_write
 from nofx_grpc.store import models
 from nofx_grpc.store.models import Model
 from nofx_grpc.store.resources import UNWRITTEN, etag_of
@@ -37,6 +38,7 @@ class Models:
         self._envelope, self._pages = envelope, pages
 
     async def CreateModel(self, request: pb.CreateModelRequest, call: Call) -> pb.Model:
+        check_may_write(call, request.user_id)
         if request.model_id:
             call.require(common_pb2.PERMISSION_ADMIN, "choosing the id of a model")
         id = request.model_id or new_model_id(request.model.provider)
@@ -51,8 +53,9 @@ class Models:
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, call: Call) -> pb.Model:
         message = request.model
-        key = (message.user_id, message.id)
-        changes = self._seal(*key, FIELDS.for_update(message, request.update_mask))
+        key = user_id, id = FIELDS.key(message)
+        check_may_write(call, user_id)
+        changes = self._seal(user_id, id, FIELDS.for_update(message, request.update_mask))
 
         def change(current: Model) -> Model:
             check_reentered(current, changes, where=("custom_api_url", "provider"), secrets=("api_key",))
@@ -60,12 +63,13 @@ class Models:
 
         def draft() -> Model:
             call.require(common_pb2.PERMISSION_ADMIN, "choosing the id of a model")
-            return self._draft(*key, message)
+            return self._draft(user_id, id, message)
 
         missing = draft if request.allow_missing else None
         return await call.write(to_proto, models.resource.update, key, message.etag, change, missing)
 
     async def DeleteModel(self, request: pb.DeleteModelRequest, call: Call) -> pb.DeleteModelResponse:
+        check_may_write(call, request.user_id)
         return await call.write(
             lambda _: pb.DeleteModelResponse(),
             models.delete,

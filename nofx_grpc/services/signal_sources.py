@@ -7,6 +7,7 @@ from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.convert import open_fields, seal_fields, shown_secrets, to_timestamp
 from nofx_grpc.services.fields import ResourceFields
+from nofx_grpc.services.templates import check_may_write
 from nofx_grpc.store import signal_sources
 from nofx_grpc.store.resources import UNWRITTEN, etag_of
 from nofx_grpc.store.signal_sources import SignalSource
@@ -35,7 +36,8 @@ class SignalSources:
 
     async def SetSignalSource(self, request: pb.SetSignalSourceRequest, call: Call) -> pb.SignalSource:
         message = request.signal_source
-        user_id = message.user_id
+        (user_id,) = FIELDS.key(message)
+        check_may_write(call, user_id)
         changes = self._seal(user_id, FIELDS.for_update(message, request.update_mask))
         none = SignalSource(user_id=user_id, **FIELDS.defaults, **UNWRITTEN)
         return await call.write(
@@ -50,6 +52,7 @@ class SignalSources:
     async def DeleteSignalSource(
         self, request: pb.DeleteSignalSourceRequest, call: Call
     ) -> pb.DeleteSignalSourceResponse:
+        check_may_write(call, request.user_id)
         return await call.write(
             lambda _: pb.DeleteSignalSourceResponse(),
             signal_sources.resource.delete,
