@@ -1,11 +1,10 @@
 """From what a caller shows to who it is."""
 
-import hashlib
-import secrets
 import time
 from collections.abc import Callable
 from datetime import datetime
 
+from nofx_grpc.crypto.tokens import looks_like_token, token_hash
 from nofx_grpc.errors import Unauthenticated
 from nofx_grpc.rpc.permissions import permissions_of
 from nofx_grpc.services.call import Identity
@@ -13,17 +12,7 @@ from nofx_grpc.store import tokens
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.tokens import Token
 
-TOKEN_PREFIX = "nofx_"
 _REMEMBERED = 10_000
-
-
-def new_token_secret() -> str:
-    """A new bearer token: 256 random bits, with a prefix by which secret scanners can find it."""
-    return TOKEN_PREFIX + secrets.token_urlsafe(32)
-
-
-def token_hash(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 class Tokens:
@@ -44,10 +33,11 @@ class Tokens:
         """
         if authorization is None:
             raise Unauthenticated("no credential: send the metadata 'authorization: Bearer <token>'")
-        scheme, _, secret = str(authorization).partition(" ")
+        scheme, _, secret = authorization.partition(" ") if isinstance(authorization, str) else ("", "", "")
         if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("the authorization metadata is not of the form 'Bearer <token>'")
-        token = await self._token(token_hash(secret.strip()))
+        secret = secret.strip()
+        token = await self._token(token_hash(secret)) if looks_like_token(secret) else None
         if token is None:
             raise Unauthenticated("the token is not known")
         if token.revoked_at is not None:

@@ -30,6 +30,9 @@ class Backend(Protocol):
     @property
     def write_lock(self) -> WriteLock: ...
 
+    def exists(self) -> bool:
+        """Whether there is a database at the URL, be it empty; looking makes none."""
+
     def open_writer(self) -> Connection:
         """A connection in autocommit mode that may write; transactions are begun by hand."""
 

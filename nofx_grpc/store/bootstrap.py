@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring
+from nofx_grpc.errors import SchemaError
 from nofx_grpc.store import keys, tokens
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.schema import SchemaState, check_state, migrate, state_of
@@ -30,13 +32,18 @@ class FirstStart:
 
 def inspect_store(backend: Backend) -> SchemaState:
     """What the database is before anything is done to it.  Raises SchemaError if it is not ours to use."""
-    connection = backend.open_writer()
+    if not backend.exists():
+        return SchemaState.NEW
     try:
-        state = state_of(connection)
-        check_state(state, backend)
-        return state
-    finally:
-        connection.close()
+        connection = backend.open_reader()  # a writer would turn a database that is not ours to WAL mode
+        try:
+            state = state_of(connection)
+        finally:
+            connection.close()
+    except DBAPIError as error:
+        raise SchemaError(f"{backend.describe()} cannot be opened: {error.orig}") from error
+    check_state(state, backend)
+    return state
 
 
 def open_store(

@@ -61,6 +61,9 @@ class SqliteBackend:
         self._busy_milliseconds = int(lock_timeout * 1000)
         self.write_lock = FileLock(self.path.with_name(self.path.name + ".lock"))
 
+    def exists(self) -> bool:
+        return self.path.exists()
+
     def open_writer(self) -> Connection:
         connection = self._engine("rwc").connect()
         # FULL: an acknowledged write survives the loss of power (one fsync for each commit).

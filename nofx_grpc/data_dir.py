@@ -1,0 +1,109 @@
+"""The data directory: what the first start puts there, readable by its owner only."""
+
+import os
+import stat
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from nofx_grpc.crypto.encoding import Random
+from nofx_grpc.crypto.keyring import new_master_text
+from nofx_grpc.crypto.tokens import new_token_secret, token_hash
+from nofx_grpc.errors import MasterKeyError, StartError
+from nofx_grpc.store.tokens import Token
+
+logger = structlog.get_logger(__name__)
+
+ROLES = ("admin", "gateway", "engine", "viewer")
+
+# What a new file system has of itself, and what a first start that was killed may have left before it made the key.
+_LEFTOVERS = ("lost+found",)
+_LEFTOVER_SUFFIXES = (".lock", ".new")
+
+
+def prepare(directory: Path) -> None:
+    """Make the data directory if it is missing; warn if others can look into it.  Raises StartError."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(directory.stat().st_mode)
+    except OSError as error:
+        raise StartError(f"the data directory {directory} cannot be made: {error.strerror}") from error
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise StartError(f"the data directory {directory} cannot be written to: check its owner and its mode")
+    if mode & 0o077:
+        logger.warning("data_directory_open_to_others", path=str(directory), mode=f"{mode:04o}", expected="0700")
+
+
+def is_unused(directory: Path) -> bool:
+    """Tell whether nothing was ever kept in the directory: no key, no tokens, nothing of somebody else."""
+    return all(path.name in _LEFTOVERS or path.name.endswith(_LEFTOVER_SUFFIXES) for path in directory.iterdir())
+
+
+def read_master_key(path: Path) -> str | None:
+    """The master key of the key file, or None if there is no such file.  Raises MasterKeyError if it cannot be read."""
+    try:
+        text = path.read_text()
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise MasterKeyError(f"the master key in {path} cannot be read: {reason}") from error
+    if mode & 0o077:
+        logger.warning("master_key_open_to_others", path=str(path), mode=f"{mode:04o}", expected="0600")
+    return text
+
+
+def make_master_key(path: Path, random: Random) -> str:
+    """Make a master key and put it into its file."""
+    text = new_master_text(random)
+    write_private(path, text + "\n")
+    return text
+
+
+def bootstrap_tokens(directory: Path, random: Random) -> Callable[[datetime], list[Token]]:
+    """What makes one token per role, each in a file of its own; they work on loopback and Unix sockets only."""
+
+    def make(now: datetime) -> list[Token]:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        secrets = {role: new_token_secret(random) for role in ROLES}
+        for role, secret in secrets.items():
+            write_private(directory / role, secret)
+        return [_bootstrap_token(role, secret, now) for role, secret in secrets.items()]
+
+    return make
+
+
+def _bootstrap_token(role: str, secret: str, now: datetime) -> Token:
+    return Token(
+        id=f"bootstrap-{role}",
+        hash=token_hash(secret),
+        display_name=f"first start: {role}",
+        role=role,
+        user_id="",
+        reveal=False,
+        reveal_system=False,
+        bootstrap=True,
+        created_at=now,
+        expires_at=None,
+        revoked_at=None,
+        last_used_at=None,
+    )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all, and durable."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)  # one that is there could have another mode
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

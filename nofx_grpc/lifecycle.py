@@ -1,0 +1,68 @@
+"""The life of the server process: start, say where it serves, work until a signal, drain, close the store."""
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import Callable
+
+import structlog
+import uvloop
+
+from nofx_grpc.app import App, build_app
+from nofx_grpc.settings import Settings
+
+logger = structlog.get_logger(__name__)
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, and return when all is closed; `announce` is told the address.  Raises StartError.
+
+    A second signal ends the process at once, with the status 128 + signal, as if it had been killed.
+    """
+    forbid_core_dumps()
+    uvloop.run(_serve(settings, announce))
+
+
+def forbid_core_dumps() -> None:
+    """A core dump would hold every key and secret that is in memory."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+async def _serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
+    stopping = stop_on_signals()
+    app = build_app(settings)
+    app.db.open()
+    try:
+        address = await app.server.start()
+        logger.info("serving", address=address, revision=app.db.revision)
+        announce(settings, address)
+        await stopping.wait()
+        await _drain(app)
+    finally:
+        await app.db.close()
+        logger.info("stopped")
+
+
+async def _drain(app: App) -> None:
+    logger.info("draining", grace_seconds=app.settings.shutdown_grace_seconds)
+    await app.server.stop(app.settings.shutdown_grace_seconds)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """The event that the first signal sets; the second one ends the process."""
+    stopping = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set():
+            # The store survives a kill at any moment, so it survives this.
+            os._exit(128 + number)
+        logger.info("signal", name=number.name)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    return stopping
