@@ -5,8 +5,9 @@ from nofx_grpc.services.exchanges import Exchanges
 from nofx_grpc.services.models import Models
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.signal_sources import SignalSources
+from nofx_grpc.services.traders import Traders
 
-Service = Exchanges | Models | SignalSources
+Service = Exchanges | Models | SignalSources | Traders
 
 
 def build_services(envelope: Envelope, pages: Pages) -> list[Service]:
@@ -15,4 +16,5 @@ def build_services(envelope: Envelope, pages: Pages) -> list[Service]:
         Exchanges(envelope, pages),
         Models(envelope, pages),
         SignalSources(envelope),
+        Traders(envelope, pages),
     ]

@@ -85,7 +85,7 @@ class Pages:
         def to_response(rows: list[R]) -> M:
             messages = self.fill(page, rows, convert)
             more = len(messages) < len(rows)
-            token = self._token(request, call, resource.key_of(rows[len(messages) - 1])) if more else ""
+            token = self.token(request, call, resource.key_of(rows[len(messages) - 1])) if more else ""
             return response(**{rows_field: messages, token_field: token})
 
         owner = user_id or getattr(request, "user_id", "")
@@ -103,7 +103,8 @@ class Pages:
             messages.append(message)
         return messages
 
-    def _token(self, request: Message, call: Call, after: Iterable[str]) -> str:
+    def token(self, request: Message, call: Call, after: Iterable[str]) -> str:
+        """The token of the page that follows the key `after`."""
         expires = (self.clock() + self.ttl).timestamp()
         content = [_TOKEN_VERSION, call.method, _query_hash(request), _owner(call), expires, list(after)]
         return urlsafe_b64encode(self.envelope.seal_bytes(json.dumps(content).encode(), _CONTEXT)).decode().rstrip("=")

@@ -1,5 +1,6 @@
 """Traders: an AI agent's standing orders, and all that one is configured by (spec §2.5)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,11 +13,14 @@ from sqlalchemy import (
     Integer,
     Table,
     bindparam,
+    column,
     select,
+    table,
     text,
     union,
 )
 
+from nofx_grpc.errors import NotFound
 from nofx_grpc.store import users
 from nofx_grpc.store.metadata import flag_column, key_column, metadata, revision_column, text_column, time_column
 from nofx_grpc.store.resources import Resource
@@ -86,6 +90,12 @@ class Trader:
 
 resource = Resource(Kind.TRADER, traders, Trader, key=("user_id", "id"), owner=users.resource)
 
+
+# What a trader's foreign keys refer to.  Only the columns that are looked at: the tables are declared by their own
+# modules, which know this one.
+_models = table("ai_models", column("id"), column("user_id"))
+_exchanges = table("exchanges", column("id"), column("user_id"))
+
 _OF_USER = traders.c.user_id == bindparam("user_id")
 _BY_MODEL = select(traders.c.id).where(_OF_USER, traders.c.ai_model_id == bindparam("id")).order_by(traders.c.id)
 _BY_EXCHANGE = select(traders.c.id).where(_OF_USER, traders.c.exchange_id == bindparam("id")).order_by(traders.c.id)
@@ -97,6 +107,49 @@ _SYMBOLS_OF_USER = union(
     select(traders.c.trading_symbols).where(_OF_USER, traders.c.trading_symbols != ""),
     select(traders.c.custom_coins).where(_OF_USER, traders.c.custom_coins != ""),
 )
+
+
+_HAS_MODEL = select(_models.c.id).where(_models.c.user_id == bindparam("user_id"), _models.c.id == bindparam("id"))
+_HAS_EXCHANGE = select(_exchanges.c.id).where(
+    _exchanges.c.user_id == bindparam("user_id"), _exchanges.c.id == bindparam("id")
+)
+
+
+def create(connection: Connection, draft: Trader) -> Trader:
+    """Insert a trader.  Raises AlreadyExists, and NotFound for a user, model or exchange that is not this user's."""
+    users.resource.get(connection, draft.user_id)
+    _check_references(connection, draft)
+    return resource.create(connection, draft)
+
+
+def update(
+    connection: Connection,
+    key: tuple[str, str],
+    etag: str,
+    change: Callable[[Trader], Trader],
+    draft: Callable[[], Trader] | None = None,
+) -> Trader:
+    """Change a trader, or create it from `draft`.  Raises as `Resource.update`, and NotFound as `create`."""
+
+    def checked(current: Trader) -> Trader:
+        changed = change(current)
+        if (changed.ai_model_id, changed.exchange_id) != (current.ai_model_id, current.exchange_id):
+            _check_references(connection, changed)
+        return changed
+
+    if draft is not None and resource.find(connection, *key) is None:
+        return create(connection, draft())
+    return resource.update(connection, key, etag, checked)
+
+
+def _check_references(connection: Connection, trader: Trader) -> None:
+    """Raises NotFound unless the trader's model and exchange are its own user's."""
+    model = {"user_id": trader.user_id, "id": trader.ai_model_id}
+    if connection.execute(_HAS_MODEL, model).one_or_none() is None:
+        raise NotFound(Kind.MODEL, trader.ai_model_id)
+    exchange = {"user_id": trader.user_id, "id": trader.exchange_id}
+    if connection.execute(_HAS_EXCHANGE, exchange).one_or_none() is None:
+        raise NotFound(Kind.EXCHANGE, trader.exchange_id)
 
 
 def using_model(connection: Connection, user_id: str, id: str) -> list[str]:

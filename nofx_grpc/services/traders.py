@@ -1,0 +1,170 @@
+"""The service Traders: the standing orders of AI agents, and what an engine needs in order to run one."""
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from nofx_grpc.crypto.envelope import Envelope
+from nofx_grpc.services import trader_configs
+from nofx_grpc.services.call import Call
+from nofx_grpc.services.config_keys import risk_settings
+from nofx_grpc.services.convert import join_symbols, split_symbols, to_timestamp
+from nofx_grpc.services.fields import ResourceFields
+from nofx_grpc.services.pages import Pages
+from nofx_grpc.store import system_config, traders
+from nofx_grpc.store import trader_configs as stored_configs
+from nofx_grpc.store.engine import Connection
+from nofx_grpc.store.resources import UNWRITTEN, etag_of
+from nofx_grpc.store.traders import Trader
+from nofx_grpc.v1 import common_pb2
+from nofx_grpc.v1 import traders_pb2 as pb
+
+FIELDS = ResourceFields(
+    "trader",
+    pb.Trader.DESCRIPTOR,
+    required=("name", "ai_model_id", "exchange_id", "initial_balance"),
+    defaults={
+        "scan_interval_minutes": 3,
+        "btc_eth_leverage": 5,
+        "altcoin_leverage": 5,
+        "trading_symbols": (),
+        "use_coin_pool": False,
+        "use_oi_top": False,
+        "custom_prompt": "",
+        "override_base_prompt": False,
+        "system_prompt_template": "default",
+        "is_cross_margin": True,
+        "use_default_coins": True,
+        "custom_coins": (),
+    },
+)
+
+
+class Traders:
+    """Creates, reads, changes and deletes traders; starts and stops them; answers their complete configurations."""
+
+    DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Traders"]
+
+    def __init__(self, envelope: Envelope, pages: Pages) -> None:
+        self._envelope, self._pages = envelope, pages
+
+    async def CreateTrader(self, request: pb.CreateTraderRequest, call: Call) -> pb.Trader:
+        if request.trader_id:
+            call.require(common_pb2.PERMISSION_ADMIN, "choosing the id of a trader")
+        draft = _draft(request.user_id, request.trader_id or str(uuid.uuid4()), request.trader)
+        return await call.write(to_proto, traders.create, draft)
+
+    async def GetTrader(self, request: pb.GetTraderRequest, call: Call) -> pb.Trader:
+        return await call.read(to_proto, traders.resource.get, request.user_id, request.id)
+
+    async def ListTraders(self, request: pb.ListTradersRequest, call: Call) -> pb.ListTradersResponse:
+        return await self._pages.answer(request, call, traders.resource, to_proto, pb.ListTradersResponse)
+
+    async def UpdateTrader(self, request: pb.UpdateTraderRequest, call: Call) -> pb.Trader:
+        message = request.trader
+        changes = _stored(FIELDS.for_update(message, request.update_mask))
+
+        def draft() -> Trader:
+            call.require(common_pb2.PERMISSION_ADMIN, "creating a trader under a chosen id")
+            return _draft(message.user_id, message.id, message)
+
+        return await call.write(
+            to_proto,
+            traders.update,
+            (message.user_id, message.id),
+            message.etag,
+            lambda current: replace(current, **changes),
+            draft if request.allow_missing else None,
+        )
+
+    async def DeleteTrader(self, request: pb.DeleteTraderRequest, call: Call) -> pb.DeleteTraderResponse:
+        return await call.write(
+            lambda _: pb.DeleteTraderResponse(),
+            traders.resource.delete,
+            (request.user_id, request.id),
+            request.etag,
+            allow_missing=request.allow_missing,
+        )
+
+    async def StartTrader(self, request: pb.StartTraderRequest, call: Call) -> pb.Trader:
+        return await self._set_running(request.user_id, request.id, call, running=True)
+
+    async def StopTrader(self, request: pb.StopTraderRequest, call: Call) -> pb.Trader:
+        return await self._set_running(request.user_id, request.id, call, running=False)
+
+    async def ListTradingSymbols(
+        self, request: pb.ListTradingSymbolsRequest, call: Call
+    ) -> pb.ListTradingSymbolsResponse:
+        page = self._pages.open(request, call)
+
+        def to_response(symbols: list[str]) -> pb.ListTradingSymbolsResponse:
+            rest = [symbol for symbol in symbols if not page.after or symbol > page.after[0]]
+            shown = rest[: page.size]
+            token = self._pages.token(request, call, (shown[-1],)) if len(rest) > len(shown) else ""
+            return pb.ListTradingSymbolsResponse(symbols=shown, next_page_token=token)
+
+        return await call.scan(to_response, _trading_symbols, request.user_id)
+
+    async def GetTraderConfig(self, request: pb.GetTraderConfigRequest, call: Call) -> pb.TraderConfig:
+        return await call.reveal(
+            lambda config: trader_configs.to_proto(self._envelope, config, to_proto(config.trader)),
+            stored_configs.get,
+            request.user_id,
+            request.trader_id,
+        )
+
+    async def _set_running(self, user_id: str, id: str, call: Call, *, running: bool) -> pb.Trader:
+        return await call.write(
+            to_proto,
+            traders.resource.update,
+            (user_id, id),
+            "",
+            lambda current: replace(current, is_running=running),
+        )
+
+
+def to_proto(trader: Trader) -> pb.Trader:
+    """The public resource, which is all of a trader: it has no secrets."""
+    return pb.Trader(
+        user_id=trader.user_id,
+        id=trader.id,
+        etag=etag_of(trader),
+        revision=trader.revision,
+        create_time=to_timestamp(trader.created_at),
+        update_time=to_timestamp(trader.updated_at),
+        name=trader.name,
+        ai_model_id=trader.ai_model_id,
+        exchange_id=trader.exchange_id,
+        initial_balance=trader.initial_balance,
+        scan_interval_minutes=trader.scan_interval_minutes,
+        is_running=trader.is_running,
+        btc_eth_leverage=trader.btc_eth_leverage,
+        altcoin_leverage=trader.altcoin_leverage,
+        trading_symbols=split_symbols(trader.trading_symbols),
+        use_coin_pool=trader.use_coin_pool,
+        use_oi_top=trader.use_oi_top,
+        custom_prompt=trader.custom_prompt,
+        override_base_prompt=trader.override_base_prompt,
+        system_prompt_template=trader.system_prompt_template,
+        is_cross_margin=trader.is_cross_margin,
+        use_default_coins=trader.use_default_coins,
+        custom_coins=split_symbols(trader.custom_coins),
+    )
+
+
+def _draft(user_id: str, id: str, message: pb.Trader) -> Trader:
+    return Trader(id=id, user_id=user_id, is_running=False, **_stored(FIELDS.for_create(message)), **UNWRITTEN)
+
+
+def _stored(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as the store keeps them: lists of symbols as text."""
+    return {name: join_symbols(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def _trading_symbols(connection: Connection, user_id: str) -> list[str]:
+    """Every symbol that the traders of a user, or of all users, need data for; the default coins if there is none."""
+    symbols = {symbol for text in traders.symbol_lists(connection, user_id) for symbol in split_symbols(text)}
+    if not symbols:
+        entry = system_config.resource.find(connection, "default_coins")
+        symbols = set(risk_settings({"default_coins": entry.value} if entry else {}).default_coins)
+    return sorted(symbols)
