@@ -1,7 +1,6 @@
 """The composition root: the only place that constructs things."""
 
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,13 +9,14 @@ import grpc
 import structlog
 
 from nofx_grpc import data_dir
-from nofx_grpc.crypto.envelope import Envelope, Location
+from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import MasterKeyError
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, Limits
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.services import build_services
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.bootstrap import FirstStart, inspect_store, open_store
@@ -39,6 +39,13 @@ class App:
     envelope: Envelope
     server: Server
 
+    async def start(self) -> str:
+        """See to what every start owes the open store, and serve; the address that clients use.  Raises StartError."""
+        if (await self.db.read(lacks_jwt_secret, self.envelope)).value:
+            await self.db.write(ensure_jwt_secret, self.envelope)
+            logger.info("jwt_secret_made")
+        return await self.server.start()
+
 
 def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     """Open the store, making it at the first start, and build the server.  Raises StartError."""
@@ -57,7 +64,7 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
     backend = backend_for(settings.database_url.get_secret_value())
     new = inspect_store(backend) is SchemaState.NEW
     master_text = master_key_text(settings, new=unused and new)
-    first = FirstStart(default_config, data_dir.bootstrap_tokens(settings.data_dir / "tokens", os.urandom))
+    first = FirstStart(seed_values, data_dir.bootstrap_tokens(settings.data_dir / "tokens", os.urandom))
     keyring, passphrase = open_store(backend, master_text, first, clock(), os.urandom)
     if passphrase:
         logger.warning("master_key_is_a_passphrase", advice="32 random bytes in base64 cannot be guessed")
@@ -81,11 +88,6 @@ def master_key_text(settings: Settings, *, new: bool) -> str:
             "for a new database in a data directory that is empty or missing"
         )
     return data_dir.make_master_key(path, os.urandom)
-
-
-def default_config(envelope: Envelope) -> dict[str, str]:
-    jwt_secret = secrets.token_urlsafe(48)
-    return {"jwt_secret": envelope.seal(jwt_secret, Location("system_config", "value", "", "jwt_secret"))}
 
 
 def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:

@@ -36,7 +36,7 @@ async def _serve(settings: Settings, announce: Callable[[Settings, str], None]) 
     app = build_app(settings)
     app.db.open()
     try:
-        address = await app.server.start()
+        address = await app.start()
         logger.info("serving", address=address, revision=app.db.revision)
         announce(settings, address)
         await stopping.wait()

@@ -1,8 +1,8 @@
 """The known keys of the system configuration: what each means, what it may be, and what holds where it is not stored.
 
-Everything here is pure.  Values are text, as in the database: `check` makes the text to be stored of what a client sends,
-`read` the typed value of what is stored, which may come from an adopted database and be anything.  An unknown key is a
-string that every reader may see: what is secret is decided here and nowhere else.
+Everything here is pure.  Values are text, as in the database: `check` makes the text to be stored of what a client
+sends, `read` the typed value of what is stored, which may come from an adopted database and be anything.  An unknown
+key is a string that every reader may see: what is secret is decided here and nowhere else.
 """
 
 import json
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from nofx_grpc.crypto.envelope import is_sealed
 from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.services.convert import normalize_symbol
 from nofx_grpc.v1.system_config_pb2 import (
@@ -67,6 +68,7 @@ class ConfigKey:
 
 
 _NOT_STORABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and halves of characters, which JSON can hold and UTF-8 cannot
+_NUMBER = re.compile(r"[+-]?([0-9]{1,15}(\.[0-9]{0,20})?|\.[0-9]{1,20})([eE][+-]?[0-9]{1,3})?")
 _COINS = '["BTCUSDT","ETHUSDT","SOLUSDT","BNBUSDT","XRPUSDT","DOGEUSDT","ADAUSDT","HYPEUSDT"]'
 
 _KEYS = (
@@ -80,9 +82,7 @@ _KEYS = (
     ConfigKey("stop_trading_minutes", CONFIG_TYPE_INTEGER, "60", "How long trading stops then.", 0, MINUTES_PER_YEAR),
     ConfigKey("btc_eth_leverage", CONFIG_TYPE_INTEGER, "5", "The leverage for BTC and ETH.", 1, 125, is_public=True),
     ConfigKey("altcoin_leverage", CONFIG_TYPE_INTEGER, "5", "The leverage for other coins.", 1, 125, is_public=True),
-    ConfigKey(
-        JWT_SECRET, CONFIG_TYPE_STRING, "", "What signs NOFX's web sessions; made at the first start.", secret=True
-    ),
+    ConfigKey(JWT_SECRET, CONFIG_TYPE_STRING, "", "What signs web sessions; made at the first start.", secret=True),
     ConfigKey("coin_pool_api_url", CONFIG_TYPE_URL, "", "Where NOFX asks for its coin pool.", secret=True),
     ConfigKey("oi_top_api_url", CONFIG_TYPE_URL, "", "Where NOFX asks for the top open interest.", secret=True),
 )
@@ -161,7 +161,7 @@ def _parse_integer(key: ConfigKey, text: str) -> int:
 
 
 def _parse_number(key: ConfigKey, text: str) -> float:
-    is_number = re.fullmatch(r"[+-]?([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})", text.strip())
+    is_number = _NUMBER.fullmatch(text.strip())
     if not is_number or not key.lowest <= float(text) <= key.highest:
         raise ValueError(f"expected a number from {key.lowest:g} to {key.highest:g}, such as {key.default}")
     return float(text) + 0.0  # -0.0 becomes 0.0
@@ -203,6 +203,8 @@ def _is_url(url: str) -> bool:
 def _parse_string(key: ConfigKey, text: str) -> str:
     if _NOT_STORABLE.search(text):
         raise ValueError("holds a character that cannot be stored")
+    if not key.secret and is_sealed(text):
+        raise ValueError("has the form of a sealed secret, which no text may have that is none")
     if key.name == JWT_SECRET and is_published(text):
         raise ValueError("has been published by NOFX: make one of your own, as with: openssl rand -base64 48")
     if key.name == JWT_SECRET and len(text.encode()) < LEAST_SECRET_BYTES:

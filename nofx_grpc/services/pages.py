@@ -6,21 +6,28 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import InvalidPageToken, SecretUnreadable
 from nofx_grpc.services.call import Call
-from nofx_grpc.store.resources import Record, Resource
+from nofx_grpc.store.engine import Connection
 
 DEFAULT_PAGE_SIZE = 100
 _TOKEN_VERSION = 1
 _CONTEXT = ("page_token",)
 
-R = TypeVar("R", bound=Record)
+R = TypeVar("R")
 M = TypeVar("M", bound=Message)
+
+
+class Listing(Protocol[R]):
+    """What can be listed in the order of its keys: a `Resource`, or what a noun makes of one."""
+
+    def page(self, connection: Connection, *, user_id: str, after: tuple[str, ...], limit: int) -> list[R]: ...
+    def key_of(self, record: R) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +76,13 @@ class Pages:
         self,
         request: Message,
         call: Call,
-        resource: Resource[R],
+        listing: Listing[R],
         convert: Callable[[R], Message],
         response: type[M],
         *,
         user_id: str = "",
     ) -> M:
-        """The response of a list of one resource: the first field holds the rows, the second the next page's token.
+        """The response of a list: the first field holds the rows, the second the next page's token.
 
         The rows are those of `user_id`, else of the user that the request names, else of all users.
         """
@@ -85,11 +92,11 @@ class Pages:
         def to_response(rows: list[R]) -> M:
             messages = self.fill(page, rows, convert)
             more = len(messages) < len(rows)
-            token = self.token(request, call, resource.key_of(rows[len(messages) - 1])) if more else ""
+            token = self.token(request, call, listing.key_of(rows[len(messages) - 1])) if more else ""
             return response(**{rows_field: messages, token_field: token})
 
         owner = user_id or getattr(request, "user_id", "")
-        return await call.scan(to_response, resource.page, user_id=owner, after=page.after, limit=page.limit)
+        return await call.scan(to_response, listing.page, user_id=owner, after=page.after, limit=page.limit)
 
     def fill(self, page: Page, rows: list[R], convert: Callable[[R], Message]) -> list[Message]:
         """The messages of a page, cut where it is full by rows or by bytes; never empty where there are rows."""

@@ -108,7 +108,7 @@ async def running_service(
     defaults = {"NOFX_GRPC_DATA_DIR": str(data_dir), "NOFX_GRPC_LISTEN": "127.0.0.1:0", "NOFX_GRPC_LOGIN_FLOOR_MS": "0"}
     app = build_app(Settings.load(None, defaults | dict(env or {})), clock)
     app.db.open()
-    address = await app.server.start()
+    address = await app.start()
     service = RunningService(app, address, data_dir, [])
     try:
         yield service
