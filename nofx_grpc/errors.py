@@ -104,8 +104,8 @@ class PermissionDenied(NofxError):
 class NotFound(NofxError):
     reason = "NOT_FOUND"
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"no {kind} with id {id!r}", metadata={"kind": kind, "id": id})
+    def __init__(self, kind: str, id: str, *, field: str = "id") -> None:
+        super().__init__(f"no {kind} with {field} {id!r}", metadata={"kind": kind, "id": id})
 
 
 class AlreadyExists(NofxError):

@@ -1,10 +1,12 @@
 """Beta codes: each lets one person register (spec §2.7)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import Table
+from sqlalchemy import Connection, Table
 
+from nofx_grpc.errors import BetaCodeInvalid
+from nofx_grpc.store import revisions
 from nofx_grpc.store.metadata import flag_column, key_column, metadata, revision_column, text_column, time_column
 from nofx_grpc.store.resources import Resource
 from nofx_grpc.store.revisions import Kind
@@ -36,3 +38,20 @@ class BetaCode:
 
 
 resource = Resource(Kind.BETA_CODE, beta_codes, BetaCode, key=("code",))
+
+
+def redeem(connection: Connection, code: str, email: str) -> BetaCode:
+    """Spend a code for whoever has this e-mail; each code once, whoever else tries.  Raises BetaCodeInvalid."""
+    # The lock of the revision comes first: whoever waits for it then sees, on every engine, what was spent before.
+    revisions.take(connection)
+    found = resource.find(connection, code)
+    if found is None or found.used:
+        raise BetaCodeInvalid
+    return resource.put(connection, replace(found, used=True, used_by=email, used_at=revisions.scope(connection).now))
+
+
+def release(connection: Connection, code: str, spent_at: datetime) -> None:
+    """Make a code good again that was spent at this time; one that was deleted or spent anew since stays as it is."""
+    found = resource.find(connection, code)
+    if found is not None and found.used and found.used_at == spent_at:
+        resource.put(connection, replace(found, used=False, used_by="", used_at=None))

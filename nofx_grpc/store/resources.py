@@ -45,7 +45,7 @@ class Resource(Generic[R]):
 
     `key` are the key columns, `secrets` those that hold sealed text, `hidden` those that never leave in any form
     (hashes).
-    `owner` is the resource that a new one's `user_id` must name.
+    `owner` is the resource that a new one's `user_id` must name; `user_column` tells whose a resource is, if anyone's.
     """
 
     def __init__(
@@ -58,11 +58,12 @@ class Resource(Generic[R]):
         secrets: tuple[str, ...] = (),
         hidden: tuple[str, ...] = (),
         owner: "Resource[Any] | None" = None,
+        user_column: str = "user_id",
     ) -> None:
         fields = [field.name for field in dataclasses.fields(record)]
         columns = [table.c[name] for name in fields]
         self.kind, self.table, self.record, self.key = kind, table, record, key
-        self.secrets, self.hidden, self.owner = secrets, hidden, owner
+        self.secrets, self.hidden, self.owner, self._user_column = secrets, hidden, owner, user_column
         self._fields = fields
         key_columns = [table.c[name] for name in key]
         by_key = and_(*(column == bindparam(f"key_{column.name}") for column in key_columns))
@@ -74,8 +75,8 @@ class Resource(Generic[R]):
         after = tuple_(*key_columns) > tuple_(*(bindparam(f"after_{name}") for name in key))
         self._first: Select[Any] = select(*columns).order_by(*key_columns).limit(bindparam("limit"))
         self._next = self._first.where(after)
-        if "user_id" in fields:
-            of_user = table.c.user_id == bindparam("user_id")
+        if user_column in fields:
+            of_user = table.c[user_column] == bindparam("user_id")
             self._first_of_user, self._next_of_user = self._first.where(of_user), self._next.where(of_user)
 
     def find(self, connection: Connection, *key: str) -> R | None:
@@ -212,7 +213,7 @@ class Resource(Generic[R]):
         return {f"key_{name}": value for name, value in zip(self.key, key, strict=True)}
 
     def _user_id(self, record: R) -> str:
-        return str(getattr(record, "user_id", ""))
+        return str(getattr(record, self._user_column, ""))
 
     def _id(self, key: tuple[str, ...]) -> str:
         return key[self.key.index("id")] if "id" in self.key else key[0]

@@ -52,6 +52,7 @@ _INSERT = insert_into(tokens)
 _BY_HASH = select(tokens).where(tokens.c.hash == bindparam("hash"))
 _BY_ID = select(tokens).where(tokens.c.id == bindparam("id"))
 _PAGE = select(tokens).where(tokens.c.id > bindparam("after")).order_by(tokens.c.id).limit(bindparam("limit"))
+_VALID_OF_USER = select(tokens.c.id).where(tokens.c.user_id == bindparam("user_id"), tokens.c.revoked_at.is_(None))
 _REVOKE = update(tokens).where(tokens.c.id == bindparam("key")).values(revoked_at=bindparam("now"))
 
 
@@ -87,3 +88,9 @@ def revoke(connection: Connection, id: str) -> Token:
         connection.execute(_REVOKE, {"key": id, "now": revisions.scope(connection).now})
         revisions.touch(connection, "token", token.user_id, id, "revoke")
     return Token(*connection.execute(_BY_ID, {"id": id}).one())
+
+
+def revoke_of_user(connection: Connection, user_id: str) -> None:
+    """Revoke every token that is limited to a user, so that none works for a later user of the same id."""
+    for id in connection.execute(_VALID_OF_USER, {"user_id": user_id}).scalars().all():
+        revoke(connection, id)

@@ -97,6 +97,7 @@ _models = table("ai_models", column("id"), column("user_id"))
 _exchanges = table("exchanges", column("id"), column("user_id"))
 
 _OF_USER = traders.c.user_id == bindparam("user_id")
+_IDS = select(traders.c.id).where(_OF_USER).order_by(traders.c.id)
 _BY_MODEL = select(traders.c.id).where(_OF_USER, traders.c.ai_model_id == bindparam("id")).order_by(traders.c.id)
 _BY_EXCHANGE = select(traders.c.id).where(_OF_USER, traders.c.exchange_id == bindparam("id")).order_by(traders.c.id)
 _SYMBOLS = union(
@@ -150,6 +151,11 @@ def _check_references(connection: Connection, trader: Trader) -> None:
     exchange = {"user_id": trader.user_id, "id": trader.exchange_id}
     if connection.execute(_HAS_EXCHANGE, exchange).one_or_none() is None:
         raise NotFound(Kind.EXCHANGE, trader.exchange_id)
+
+
+def of_user(connection: Connection, user_id: str) -> list[str]:
+    """The ids of a user's traders."""
+    return list(connection.execute(_IDS, {"user_id": user_id}).scalars())
 
 
 def using_model(connection: Connection, user_id: str, id: str) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Connection, Table, UniqueConstraint, bindparam, select
+from sqlalchemy import BigInteger, Column, Connection, Index, Table, UniqueConstraint, bindparam, or_, select, update
 
 from nofx_grpc.errors import NotFound
 from nofx_grpc.store.metadata import (
@@ -36,16 +36,19 @@ users = Table(
     # a mark.
     key_column("email_key"),
     Column("otp_last_step", BigInteger),
+    # Both set only while a registration that was begun here is not complete.
     time_column("registration_expires_at", nullable=True),
+    text_column("registration_code"),
     rewrites_column(),
     UniqueConstraint("email"),
     UniqueConstraint("email_key"),
+    Index(None, "registration_expires_at"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user; `otp_secret` is sealed."""
+    """A user; `otp_secret` is sealed.  `registration_code` is the beta code that an unfinished registration spent."""
 
     id: str
     email: str
@@ -57,19 +60,84 @@ class User:
     revision: int
     email_key: str
     registration_expires_at: datetime | None
+    registration_code: str = field(repr=False)
+
+    @property
+    def can_log_in(self) -> bool:
+        """Whether there is a password, and no registration to complete."""
+        return bool(self.password_hash) and self.otp_verified and self.id != DEFAULT_USER
 
 
-resource = Resource(Kind.USER, users, User, key=("id",), secrets=("otp_secret",), hidden=("password_hash",))
+resource = Resource(
+    Kind.USER,
+    users,
+    User,
+    key=("id",),
+    secrets=("otp_secret",),
+    hidden=("password_hash", "registration_code"),
+    user_column="id",
+)
 
 _BY_EMAIL = select(users.c.id).where(users.c.email == bindparam("email"))
 _BY_EMAIL_KEY = select(users.c.id).where(users.c.email_key == bindparam("email_key"))
+_EXPIRED = (
+    select(users.c.id)
+    .where(users.c.registration_expires_at <= bindparam("now"))
+    .order_by(users.c.registration_expires_at)
+    .limit(bindparam("limit"))
+)
+_REWRITE = update(users).where(users.c.id == bindparam("key"))
+_REHASH = _REWRITE.values(password_hash=bindparam("hash"), rewrites=users.c.rewrites + 1)
+_FORGET_STEP = _REWRITE.values(otp_last_step=None, rewrites=users.c.rewrites + 1)
+_LAST_STEP = select(users.c.otp_last_step).where(users.c.id == bindparam("key"))
+_ACCEPT_STEP = _REWRITE.where(or_(users.c.otp_last_step.is_(None), users.c.otp_last_step < bindparam("step"))).values(
+    otp_last_step=bindparam("step"), rewrites=users.c.rewrites + 1
+)
+
+
+def key_of_email(email: str) -> str:
+    """What is the same for e-mails that differ by case only."""
+    return email.lower()
+
+
+def find_by_email(connection: Connection, email: str) -> User | None:
+    """The user with exactly this e-mail, else the one with it in another case, else None."""
+    id = connection.execute(_BY_EMAIL, {"email": email}).scalar_one_or_none()
+    if id is None:
+        id = connection.execute(_BY_EMAIL_KEY, {"email_key": key_of_email(email)}).scalar_one_or_none()
+    return None if id is None else resource.get(connection, id)
 
 
 def get_by_email(connection: Connection, email: str) -> User:
-    """The user with exactly this e-mail, else the one with it in another case.  Raises NotFound."""
-    id = connection.execute(_BY_EMAIL, {"email": email}).scalar_one_or_none()
-    if id is None:
-        id = connection.execute(_BY_EMAIL_KEY, {"email_key": email.lower()}).scalar_one_or_none()
-    if id is None:
-        raise NotFound(Kind.USER, email)
-    return resource.get(connection, id)
+    """The user that `find_by_email` finds.  Raises NotFound."""
+    user = find_by_email(connection, email)
+    if user is None:
+        raise NotFound(Kind.USER, email, field="email")
+    return user
+
+
+def expired_registrations(connection: Connection, now: datetime, limit: int) -> list[User]:
+    """Users whose registration was not completed in time, at most `limit`."""
+    ids = connection.execute(_EXPIRED, {"now": now, "limit": limit}).scalars().all()
+    return [resource.get(connection, id) for id in ids]
+
+
+def rehash(connection: Connection, id: str, hash: str) -> None:
+    """Store the same password's hash by a newer scheme: nothing that a client can see changes."""
+    connection.execute(_REHASH, {"key": id, "hash": hash})
+
+
+def last_step(connection: Connection, id: str) -> int | None:
+    """The time step of the last one-time code that was accepted from a user."""
+    step: int | None = connection.execute(_LAST_STEP, {"key": id}).scalar_one()
+    return step
+
+
+def accept_step(connection: Connection, id: str, step: int) -> bool:
+    """Note that the code of a time step was accepted.  False if that one, or a later one, was before."""
+    return connection.execute(_ACCEPT_STEP, {"key": id, "step": step}).rowcount == 1
+
+
+def forget_step(connection: Connection, id: str) -> None:
+    """Forget which code was accepted last: a new secret has codes of its own."""
+    connection.execute(_FORGET_STEP, {"key": id})

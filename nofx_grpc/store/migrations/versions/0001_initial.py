@@ -154,11 +154,13 @@ def upgrade() -> None:
         Column("email_key", TEXT, nullable=False),
         Column("otp_last_step", sa.BigInteger(), nullable=True),
         Column("registration_expires_at", TIME, nullable=True),
+        Column("registration_code", TEXT, server_default=EMPTY, nullable=False),
         Column("rewrites", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_users")),
         sa.UniqueConstraint("email", name=op.f("uq_users_email")),
         sa.UniqueConstraint("email_key", name=op.f("uq_users_email_key")),
     )
+    op.create_index(op.f("ix_users_registration_expires_at"), "users", ["registration_expires_at"], unique=False)
     op.create_table(
         "ai_models",
         Column("id", TEXT, nullable=False),
