@@ -1,9 +1,10 @@
 """A real server in this process, over a data directory of its own; and clients of every role."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 
 from nofx_grpc.app import App, build_app, utc_now
+from nofx_grpc.crypto.tokens import new_token_secret, token_hash
 from nofx_grpc.settings import Settings
+from nofx_grpc.store import tokens
+from nofx_grpc.store.tokens import Token
 from nofx_grpc.v1 import (
     admin_pb2_grpc,
     beta_codes_pb2_grpc,
@@ -91,6 +95,35 @@ class RunningService:
     def token(self, role: str) -> str:
         return (self.data_dir / "tokens" / role).read_text()
 
+    async def make_token(self, role: str, user_id: str = "", **fields: Any) -> str:
+        """A token of its own, limited to one user if one is given; `fields` are those of the stored token."""
+        secret = new_token_secret(os.urandom)
+        made = Token(
+            id=secret[-8:],
+            hash=token_hash(secret),
+            display_name="test",
+            role=role,
+            user_id=user_id,
+            reveal=False,
+            reveal_system=False,
+            bootstrap=False,
+            created_at=datetime.now(UTC),
+            expires_at=None,
+            revoked_at=None,
+            last_used_at=None,
+        )
+        await self.app.db.write(tokens.insert, replace(made, **fields))
+        return secret
+
+    async def add_users(self, *ids: str) -> None:
+        """Users who own what a test makes, and cannot log in."""
+        for id in ids:
+            await self.execute("INSERT INTO users (id, email, email_key, revision) VALUES (?, ?, ?, 1)", id, id, id)
+
+    async def execute(self, sql: str, *parameters: object) -> None:
+        """Run a statement in the writer's transaction, past the service."""
+        await self.app.db.write(lambda connection: connection.exec_driver_sql(sql, parameters))
+
     async def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """What a query finds in the database, past the service."""
         found = await self.app.db.scan(lambda connection: connection.exec_driver_sql(sql, parameters).fetchall())
@@ -98,6 +131,25 @@ class RunningService:
 
     async def revision(self) -> int:
         return int((await self.rows("SELECT revision FROM store_state"))[0][0])
+
+    @asynccontextmanager
+    async def nothing_written(self) -> AsyncIterator[None]:
+        """What is done in this block must leave every table as it was but the audit log."""
+        before = await self.contents()
+        yield
+        assert await self.contents() == before
+
+    async def contents(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table but the audit log."""
+        found = await self.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'audit_log'")
+        return {name: await self.rows(f'SELECT * FROM "{name}"') for (name,) in found}  # noqa: S608 - our own tables
+
+    async def last_record(self, *columns: str) -> tuple[Any, ...]:
+        """What these columns of the newest audit record hold."""
+        found = await self.app.db.scan(
+            lambda connection: connection.exec_driver_sql("SELECT * FROM audit_log ORDER BY id DESC LIMIT 1").one()
+        )
+        return tuple(getattr(found.value, column) for column in columns)
 
 
 @asynccontextmanager

@@ -1,0 +1,333 @@
+"""What holds for every resource with the usual rpcs: create, get, update, delete, request ids; over a real server."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from tests.support.clock import FakeClock
+from tests.support.nouns import NOUNS, SECRET, Noun
+from tests.support.service import Refusal, RunningService, refused
+
+Code = grpc.StatusCode
+
+pytestmark = pytest.mark.parametrize("noun", NOUNS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+async def users(service: RunningService) -> AsyncIterator[None]:
+    await service.add_users("alice", "bob")
+    yield
+
+
+def assert_hidden(answer: Any) -> None:
+    """No part of an answer or refusal may hold a secret."""
+    assert SECRET not in str(answer) and SECRET.encode() not in getattr(answer, "SerializeToString", bytes)()
+
+
+# ---- good paths
+
+
+async def test_what_is_created_is_read_back_and_listed_without_its_secrets(service: RunningService, noun: Noun) -> None:
+    created = await noun.create(service.client())
+    assert (created.user_id, created.id, created.name) == ("alice", "one", "Mine")
+    assert created.api_key_set and len(created.api_key_fingerprint) == 8 and not created.HasField("api_key")
+    viewer = service.client("viewer")
+    listed = await noun.list(viewer, user_id="alice")
+    assert await noun.get(viewer) == created and noun.listed(listed) == (created,)
+    for answer in (created, listed):
+        assert_hidden(answer)
+
+
+async def test_a_revision_and_an_etag_for_each_change(service: RunningService, noun: Noun, clock: FakeClock) -> None:
+    created = await noun.create(service.client())
+    assert created.revision == await service.revision()
+    clock.advance(seconds=1)
+    updated = await noun.update(service.client("gateway"), "name", name="New")
+    assert (updated.name, updated.revision) == ("New", created.revision + 1)
+    assert updated.etag != created.etag and updated.create_time == created.create_time
+    assert updated.update_time.ToDatetime(clock.now.tzinfo) == clock.now
+    assert updated.api_key_fingerprint == created.api_key_fingerprint
+    assert_hidden(updated)
+
+
+async def test_an_update_to_what_is_there_changes_nothing(service: RunningService, noun: Noun) -> None:
+    created = await noun.create(service.client())
+    async with service.nothing_written():
+        assert await noun.update(service.client(), "name", "enabled", name="Mine", enabled=False) == created
+
+
+async def test_an_update_without_a_mask_changes_what_is_present(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client(), enabled=True)
+    updated = await noun.update(service.client(), name="New", api_key="")
+    assert (updated.name, updated.enabled, updated.api_key_set) == ("New", True, True)
+
+
+async def test_a_masked_and_absent_field_takes_its_default(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client(), enabled=True)
+    updated = await noun.update(service.client(), "enabled", "api_key")
+    assert (updated.enabled, updated.api_key_set, updated.api_key_fingerprint) == (False, False, "")
+
+
+async def test_allow_missing_creates(service: RunningService, noun: Noun) -> None:
+    updated = await noun.update(service.client(), allow_missing=True, **noun.fields)
+    assert updated == await noun.get(service.client()) and updated.api_key_set
+
+
+async def test_a_deleted_one_is_gone_with_its_secrets(service: RunningService, noun: Noun) -> None:
+    created = await noun.create(service.client())
+    await noun.delete(service.client("gateway"), etag=created.etag)
+    await refused(noun.get(service.client()), Code.NOT_FOUND, "NOT_FOUND")
+    assert not [row for row in (await service.contents())[noun.table] if "alice" in row]
+    logged = await service.rows("SELECT operation, resource FROM change_log ORDER BY revision DESC LIMIT 1")
+    assert logged == [("delete", "")]
+
+
+async def test_deleting_what_is_missing_may_be_allowed(service: RunningService, noun: Noun) -> None:
+    async with service.nothing_written():
+        await noun.delete(service.client(), allow_missing=True)
+
+
+async def test_credentials_are_revealed_to_engines_on_the_record(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client())
+    assert (await noun.credentials(service.client("engine"))).api_key == SECRET
+    record = await service.last_record("principal", "method", "user_id", "resources", "outcome")
+    method = f"/nofx_grpc.v1.{noun.plural.title()}/{noun.rpc('Access')}"
+    assert record == ("token:bootstrap-engine", method, "alice", "one", "OK")
+
+
+async def test_an_admin_reveals_only_if_its_token_says_so(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client())
+    await refused(noun.credentials(service.client("admin")), Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    token = await service.make_token("admin", reveal=True)
+    assert (await noun.credentials(service.client(token=token))).api_key == SECRET
+
+
+async def test_a_write_is_on_record_without_secrets(service: RunningService, noun: Noun) -> None:
+    created = await noun.create(service.client("admin"))
+    record = await service.last_record("principal", "role", "user_id", "resources", "outcome", "revision")
+    summary = f"create {noun.name} alice/one"
+    assert record == ("token:bootstrap-admin", "admin", "alice", summary, "OK", created.revision)
+    assert SECRET not in str(await service.rows("SELECT * FROM audit_log"))
+
+
+async def test_secrets_are_sealed_in_every_table(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client(), request_id="r-1")
+    assert SECRET not in str(await service.contents())
+
+
+# ---- refusals: code, reason, text, nothing written, nothing echoed
+
+
+async def refuse(service: RunningService, call: Any, code: grpc.StatusCode, reason: str) -> Refusal:
+    """A refusal that leaves the store as it was and tells no secret."""
+    async with service.nothing_written():
+        refusal = await refused(call, code, reason)
+    assert_hidden(refusal)
+    return refusal
+
+
+@pytest.mark.parametrize("verb", ["get", "update", "delete", "credentials"])
+async def test_a_missing_one_is_not_found(service: RunningService, noun: Noun, verb: str) -> None:
+    fields = {"name": "New", "api_key": SECRET} if verb == "update" else {}
+    client = service.client("engine" if verb == "credentials" else "admin")
+    refusal = await refuse(service, getattr(noun, verb)(client, **fields), Code.NOT_FOUND, "NOT_FOUND")
+    assert refusal.text == f"no {noun.name} with id 'one'"
+    assert refusal.metadata == {"kind": noun.name, "id": "one"}
+
+
+@pytest.mark.parametrize("verb", ["get", "update", "delete", "credentials"])
+async def test_another_users_is_not_found(service: RunningService, noun: Noun, verb: str) -> None:
+    await noun.create(service.client())
+    fields = {"name": "New"} if verb == "update" else {}
+    client = service.client("engine" if verb == "credentials" else "admin")
+    await refuse(service, getattr(noun, verb)(client, user_id="bob", **fields), Code.NOT_FOUND, "NOT_FOUND")
+
+
+async def test_a_missing_user_is_not_found(service: RunningService, noun: Noun) -> None:
+    for call in (
+        noun.create(service.client(), user_id="nobody"),
+        noun.update(service.client(), user_id="nobody", allow_missing=True, **noun.fields),
+    ):
+        refusal = await refuse(service, call, Code.NOT_FOUND, "NOT_FOUND")
+        assert refusal.text == "no user with id 'nobody'"
+
+
+async def test_a_duplicate_is_refused(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client())
+    refusal = await refuse(service, noun.create(service.client(), name="B"), Code.ALREADY_EXISTS, "ALREADY_EXISTS")
+    assert refusal.text == f"a {noun.name} with id 'one' already exists"
+
+
+@pytest.mark.parametrize("verb", ["update", "delete"])
+async def test_a_stale_etag_is_refused(service: RunningService, noun: Noun, verb: str) -> None:
+    stale = (await noun.create(service.client())).etag
+    current = await noun.update(service.client(), "name", name="New")
+    fields = {"name": "Newer"} if verb == "update" else {}
+    call = getattr(noun, verb)(service.client(), etag=stale, **fields)
+    refusal = await refuse(service, call, Code.ABORTED, "ETAG_MISMATCH")
+    assert refusal.text == f"the {noun.name} 'one' has changed since it was read: read it again and repeat the change"
+    await getattr(noun, verb)(service.client(), etag=current.etag, **fields)
+
+
+@pytest.mark.parametrize(
+    ("id", "text"),
+    [
+        ("", "one of"),
+        ("a\nb", "must not contain control characters"),
+        ("a\0b", "must not contain control characters"),
+        ("x" * 513, "must be at most 512 bytes"),
+        ("€" * 171, "must be at most 512 bytes"),
+    ],
+    ids=["empty", "newline", "nul", "long", "long in bytes"],
+)
+async def test_a_malformed_id_is_refused(service: RunningService, noun: Noun, id: str, text: str) -> None:
+    admin, engine = service.client(), service.client("engine")
+    calls = {
+        "id": [noun.get(admin, id=id), noun.delete(admin, id=id), noun.credentials(engine, id=id)],
+        "user_id": [noun.get(admin, user_id=id), noun.create(admin, user_id=id)],
+        f"{noun.name}_id": [noun.create(admin, id=id)] if id or noun.name == "exchange" else [],
+        f"{noun.name}.id": [noun.update(admin, id=id, name="New", allow_missing=True)],
+    }
+    for field, of_field in calls.items():
+        for call in of_field:
+            refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+            assert set(refusal.violations) == {field}
+            assert id == "" or text in refusal.violations[field]
+
+
+async def test_an_update_must_name_a_user(service: RunningService, noun: Noun) -> None:
+    call = noun.update(service.client(), user_id="", name="New", allow_missing=True)
+    refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert refusal.violations == {f"{noun.name}.user_id": "is required"}
+
+
+@pytest.mark.parametrize(
+    ("path", "complaint"),
+    [
+        ("*", "'*' is not accepted"),
+        ("nonsense", "'nonsense' is not a field that can be set: expected some of name, "),
+        ("revision", "'revision' is not a field that can be set"),
+        ("api_key_set", "'api_key_set' is not a field that can be set"),
+        ("etag", "'etag' is not a field that can be set"),
+        ("id", "'id' is not a field that can be set"),
+        ("user_id", "'user_id' is not a field that can be set"),
+        ("name.x", "'name.x' is not a field that can be set"),
+    ],
+)
+async def test_a_mask_names_fields_that_can_be_set(
+    service: RunningService, noun: Noun, path: str, complaint: str
+) -> None:
+    await noun.create(service.client())
+    call = noun.update(service.client(), "name", path, name="New", api_key=SECRET)
+    refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert refusal.violations["update_mask"].startswith(complaint)
+
+
+@pytest.mark.parametrize("value", ["", "x" * 257, "a\tb"])
+async def test_a_value_out_of_range_is_refused(service: RunningService, noun: Noun, value: str) -> None:
+    await noun.create(service.client())
+    for call in (
+        noun.create(service.client(), id="two", name=value),
+        noun.update(service.client(), "name", name=value, api_key=SECRET),
+    ):
+        refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+        assert set(refusal.violations) == {f"{noun.name}.name"}
+
+
+async def test_a_secret_out_of_range_is_not_repeated(service: RunningService, noun: Noun) -> None:
+    call = noun.create(service.client(), api_key=f"{SECRET}\0")
+    refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert refusal.violations == {f"{noun.name}.api_key": "must not contain a NUL character"}
+
+
+async def test_what_a_new_one_needs_is_named(service: RunningService, noun: Noun) -> None:
+    needed = [name for name in noun.fields if name in {"name", "type", "provider"}]
+    for field in needed:
+        for verb in (noun.create, noun.update):
+            extra = {"allow_missing": True} if verb == noun.update else {}
+            fields = {name: value for name, value in noun.fields.items() if name != field}
+            absent = noun.resource(**fields)
+            chosen: dict[str, Any] = {noun.name: absent, "user_id": "alice", f"{noun.name}_id": "one"}
+            if extra:
+                absent.user_id, absent.id = "alice", "one"
+                chosen = {noun.name: absent, **extra}
+            call = noun.call(service.client(), verb.__name__.title(), noun.request(verb.__name__.title(), **chosen))
+            refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+            assert refusal.violations == {f"{noun.name}.{field}": "is required for a new resource"}
+
+
+async def test_a_needed_field_cannot_be_cleared(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client())
+    call = noun.update(service.client(), "name")
+    refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert refusal.violations[f"{noun.name}.name"].startswith("cannot be cleared")
+
+
+async def test_what_traders_use_cannot_be_deleted(service: RunningService, noun: Noun) -> None:
+    for each in NOUNS:
+        await each.create(service.client())
+    await service.execute(
+        "INSERT INTO traders (id, user_id, name, ai_model_id, exchange_id, initial_balance, revision)"
+        " VALUES ('t-1', 'alice', 'T', 'one', 'one', 1, 1)"
+    )
+    for allow_missing in (False, True):
+        call = noun.delete(service.client(), allow_missing=allow_missing)
+        refusal = await refuse(service, call, Code.FAILED_PRECONDITION, "IN_USE")
+        assert refusal.text == f"the {noun.name} 'one' is in use by the traders: t-1"
+        assert refusal.metadata["used_by"] == "t-1"
+
+
+@pytest.mark.parametrize("role", ["admin", "gateway"])
+async def test_only_admin_changes_templates(service: RunningService, noun: Noun, role: str) -> None:
+    client = service.client(role)
+    await noun.create(service.client(), id="template", user_id="default")
+    for call in (
+        noun.update(client, "name", id="template", user_id="default", name="New"),
+        noun.delete(client, id="template", user_id="default"),
+        noun.create(client, id="other", user_id="default"),
+    ):
+        if role == "admin":
+            await call
+        else:
+            await refuse(service, call, Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+
+
+# ---- request ids
+
+
+async def test_a_repeated_request_gets_the_first_answer(service: RunningService, noun: Noun, clock: FakeClock) -> None:
+    first = await noun.create(service.client(), request_id="r-1")
+    await noun.update(service.client(), "name", name="Changed since")
+    clock.advance(hours=1)
+    async with service.nothing_written():
+        assert await noun.create(service.client(), request_id="r-1") == first
+    assert (await noun.get(service.client())).name == "Changed since"
+
+
+async def test_a_request_id_belongs_to_one_request(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client(), request_id="r-1")
+    for fields in ({"id": "two"}, {"name": "Other"}, {"api_key": f"{SECRET}2"}):
+        call = noun.create(service.client(), request_id="r-1", **fields)
+        refusal = await refuse(service, call, Code.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+        assert set(refusal.violations) == {"request_id"}
+
+
+async def test_a_request_id_belongs_to_one_principal(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client(), request_id="r-1")
+    other = service.client(token=await service.make_token("admin"))
+    await refused(noun.create(other, request_id="r-1"), Code.ALREADY_EXISTS, "ALREADY_EXISTS")
+    assert (await noun.create(other, id="two", request_id="r-1")).id == "two"
+
+
+async def test_a_refused_request_leaves_its_id_unused(service: RunningService, noun: Noun) -> None:
+    await refused(noun.create(service.client(), user_id="carol", request_id="r-1"), Code.NOT_FOUND, "NOT_FOUND")
+    await service.add_users("carol")
+    assert (await noun.create(service.client(), user_id="carol", request_id="r-1")).user_id == "carol"
+
+
+async def test_a_kept_answer_is_sealed(service: RunningService, noun: Noun) -> None:
+    await noun.create(service.client(), name="Conspicuous", request_id="r-1")
+    ((answer,),) = await service.rows("SELECT answer FROM request_ids")
+    assert len(answer) > 100 and b"Conspicuous" not in answer and b"alice" not in answer
