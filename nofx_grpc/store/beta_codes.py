@@ -1,15 +1,17 @@
 """Beta codes: each lets one person register (spec §2.7)."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Index, Table, bindparam, func, insert, select
 
 from nofx_grpc.errors import BetaCodeInvalid
 from nofx_grpc.store import revisions
 from nofx_grpc.store.metadata import flag_column, key_column, metadata, revision_column, text_column, time_column
 from nofx_grpc.store.resources import Resource
-from nofx_grpc.store.revisions import Kind
+from nofx_grpc.store.revisions import Kind, Operation
 
 beta_codes = Table(
     "beta_codes",
@@ -21,6 +23,7 @@ beta_codes = Table(
     time_column("created_at"),
     time_column("updated_at"),
     revision_column(),
+    Index(None, "used", "code"),
 )
 
 
@@ -37,7 +40,76 @@ class BetaCode:
     revision: int
 
 
+class Stats(NamedTuple):
+    """How many codes there are, and how many of them are spent."""
+
+    total: int
+    used: int
+
+
 resource = Resource(Kind.BETA_CODE, beta_codes, BetaCode, key=("code",))
+
+_INSERT = insert(beta_codes)
+_KNOWN = select(beta_codes.c.code).where(beta_codes.c.code.in_(bindparam("codes", expanding=True)))
+_COUNT = select(beta_codes.c.used, func.count().label("number")).group_by(beta_codes.c.used)
+_BY_USE = (
+    select(*(beta_codes.c[name] for name in BetaCode.__slots__))
+    .where(beta_codes.c.used == bindparam("used"), beta_codes.c.code > bindparam("after"))
+    .order_by(beta_codes.c.code)
+    .limit(bindparam("limit"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The codes in their order: those that are spent, those that are not, or all."""
+
+    used: bool | None
+
+    def page(
+        self, connection: Connection, *, user_id: str = "", after: tuple[str, ...] = (), limit: int
+    ) -> list[BetaCode]:
+        """At most `limit` codes after the code `after`."""
+        if self.used is None:
+            return resource.page(connection, user_id=user_id, after=after, limit=limit)
+        parameters = {"used": self.used, "after": after[0] if after else "", "limit": limit}
+        return [BetaCode(*row) for row in connection.execute(_BY_USE, parameters)]
+
+    def key_of(self, code: BetaCode) -> tuple[str, ...]:
+        return resource.key_of(code)
+
+
+def count(connection: Connection) -> Stats:
+    counts = {row.used: row.number for row in connection.execute(_COUNT)}
+    return Stats(sum(counts.values()), counts.get(True, 0))
+
+
+def add(connection: Connection, codes: Iterable[str]) -> list[BetaCode]:
+    """Insert those of at most some thousand codes that are not there yet, and return them.
+
+    The audit record names how many they are, not each of them.
+    """
+    wanted = dict.fromkeys(codes)
+    if not _unknown(connection, wanted):
+        return []
+    revision, now = revisions.take(connection), revisions.scope(connection).now
+    # Asked again under the lock of the revision: only then has no other replica inserted some of them meanwhile.
+    new = [
+        BetaCode(code, used=False, used_by="", used_at=None, created_at=now, updated_at=now, revision=revision)
+        for code in _unknown(connection, wanted)
+    ]
+    if new:
+        connection.execute(_INSERT, [_row(record) for record in new])
+        _log_created(connection, new)
+    return new
+
+
+def generate(connection: Connection, number: int, make: Callable[[], str]) -> list[BetaCode]:
+    """Insert this many new codes; `make` makes one that is very probably new."""
+    made: list[BetaCode] = []
+    while len(made) < number:
+        made += add(connection, [make() for _ in range(number - len(made))])
+    return made
 
 
 def redeem(connection: Connection, code: str, email: str) -> BetaCode:
@@ -55,3 +127,25 @@ def release(connection: Connection, code: str, spent_at: datetime) -> None:
     found = resource.find(connection, code)
     if found is not None and found.used and found.used_at == spent_at:
         resource.put(connection, replace(found, used=False, used_by="", used_at=None))
+
+
+def _unknown(connection: Connection, codes: Iterable[str]) -> list[str]:
+    """Those of the codes that are not stored, in their order."""
+    known = set(connection.execute(_KNOWN, {"codes": list(codes)}).scalars())
+    return [code for code in codes if code not in known]
+
+
+def _row(record: BetaCode) -> dict[str, object]:
+    return {name: getattr(record, name) for name in BetaCode.__slots__}
+
+
+def _log_created(connection: Connection, codes: list[BetaCode]) -> None:
+    scope = revisions.scope(connection)
+    touched = len(scope.touched)
+    rows = [
+        revisions.row_of(connection, Kind.BETA_CODE, "", record.code, Operation.CREATE, resource.to_log(record))
+        for record in codes
+    ]
+    revisions.log_many(connection, rows)
+    del scope.touched[touched:]
+    revisions.touch(connection, Kind.BETA_CODE, "", f"({len(codes)} codes)", Operation.CREATE)

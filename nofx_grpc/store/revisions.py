@@ -5,7 +5,7 @@ rows that it changes and into one `change_log` row for each.  The row lock makes
 same, and a rollback leaves no gap.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -124,7 +124,7 @@ def log(connection: Connection, kind: Kind, user_id: str, id: str, operation: Op
     connection.execute(_LOG, row_of(connection, kind, user_id, id, operation, resource))
 
 
-def log_many(connection: Connection, rows: list[Mapping[str, object]]) -> None:
+def log_many(connection: Connection, rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows made by `row_of` at once."""
     connection.execute(_LOG, rows)
 
