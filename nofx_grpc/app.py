@@ -15,6 +15,7 @@ from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, Limits
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.services import build_services
+from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
 from nofx_grpc.settings import Settings
@@ -54,7 +55,7 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     limits = Limits(settings.max_request_bytes, settings.min_revision_wait_seconds)
     gate = Gate(db, envelope, Tokens(db, clock), limits)
     options = ServerOptions(settings.listen, server_credentials(settings), settings.max_request_bytes)
-    return App(settings, db, envelope, Server(gate, build_services(envelope, pages), options))
+    return App(settings, db, envelope, Server(gate, build_services(envelope, pages, login_options(settings)), options))
 
 
 def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Database, Envelope]:
@@ -88,6 +89,15 @@ def master_key_text(settings: Settings, *, new: bool) -> str:
             "for a new database in a data directory that is empty or missing"
         )
     return data_dir.make_master_key(path, os.urandom)
+
+
+def login_options(settings: Settings) -> LoginOptions:
+    return LoginOptions(
+        floor_seconds=settings.login_floor_ms / 1000,
+        token_ttl=timedelta(minutes=settings.login_token_minutes),
+        registration_ttl=timedelta(hours=settings.registration_ttl_hours),
+        hash_threads=settings.password_hash_concurrency,
+    )
 
 
 def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:

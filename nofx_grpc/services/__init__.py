@@ -2,16 +2,18 @@
 
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services.exchanges import Exchanges
+from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.models import Models
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.signal_sources import SignalSources
 from nofx_grpc.services.system_config import SystemConfig
 from nofx_grpc.services.traders import Traders
+from nofx_grpc.services.users import Users
 
-Service = Exchanges | Models | SignalSources | SystemConfig | Traders
+Service = Exchanges | Models | SignalSources | SystemConfig | Traders | Users
 
 
-def build_services(envelope: Envelope, pages: Pages) -> list[Service]:
+def build_services(envelope: Envelope, pages: Pages, logins: LoginOptions) -> list[Service]:
     """Every service that there is."""
     return [
         Exchanges(envelope, pages),
@@ -19,4 +21,5 @@ def build_services(envelope: Envelope, pages: Pages) -> list[Service]:
         SignalSources(envelope),
         SystemConfig(envelope, pages),
         Traders(envelope, pages),
+        Users(envelope, pages, logins),
     ]

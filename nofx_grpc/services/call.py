@@ -161,4 +161,6 @@ class Call:
 
 def _named_resource(request: Message | None) -> str:
     """What a request names, for the record of a reveal or a denial; only ids and keys, never a secret."""
-    return next((str(value) for name in ("trader_id", "id", "key") if (value := getattr(request, name, ""))), "")
+    return next(
+        (str(value) for name in ("trader_id", "id", "key", "email") if (value := getattr(request, name, ""))), ""
+    )
