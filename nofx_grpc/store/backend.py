@@ -51,8 +51,14 @@ class Backend(Protocol):
     def in_transaction(self, connection: Connection) -> bool:
         """Whether the transaction begun by hand still lives after an error."""
 
-    def explain(self, error: DBAPIError) -> NofxError | None:
-        """What a client is told of a database error; None if it says nothing about the state of the database."""
+    def is_lost(self, connection: Connection) -> bool:
+        """Whether a connection that has failed can no longer be used."""
+
+    def explain(self, error: BaseException) -> NofxError | None:
+        """What a client is told of an error of the database's, from SQLAlchemy or the driver.
+
+        None for any other error, and for one that says nothing about the state of the database.
+        """
 
     def commit_is_uncertain(self, error: DBAPIError) -> bool:
         """Whether a COMMIT that failed with this error may have taken effect all the same."""

@@ -8,8 +8,8 @@ from threading import local
 from typing import Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
+from nofx_grpc.errors import ShuttingDown
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.writer import GroupCommitWriter
@@ -52,6 +52,7 @@ class Database:
         self._scanners = ThreadPoolExecutor(scan_threads, thread_name_prefix="nofx-reader")
         self._readers = local()  # a held connection for each thread that reads
         self._opened: list[Connection] = []
+        self._closed = False
         self.history_id = ""
 
     def open(self) -> None:
@@ -60,8 +61,9 @@ class Database:
         self.history_id = self._run_read(revisions.read_state).value.history_id
 
     async def close(self) -> None:
-        """Finish all queued writes, checkpoint, and close every connection."""
-        self._scanners.shutdown()
+        """Finish what is running and queued, checkpoint, and close every connection.  May be called again."""
+        self._closed = True
+        await asyncio.to_thread(self._scanners.shutdown)
         for connection in self._opened:  # before the writer, so that its checkpoint finds no reader in its way
             connection.close()
         await self._writer.stop()
@@ -89,20 +91,24 @@ class Database:
 
     def _run_read(self, fn: Callable[[Connection], T]) -> Answer[T]:
         connection = self._reader()
-        execute = connection.connection.cursor().execute  # through Core these would cost more than the read itself
         try:
+            execute = connection.connection.cursor().execute  # through Core these would cost more than the read itself
             execute(self._backend.begin_read)
             revision: int = execute("SELECT revision FROM store_state").fetchone()[0]
             return Answer(fn(connection), revision)
-        except DBAPIError as error:
+        except Exception as error:
+            if self._backend.is_lost(connection):
+                del self._readers.connection
             if (explained := self._backend.explain(error)) is not None:
                 raise explained from error
             raise
         finally:
             if self._backend.in_transaction(connection):
-                execute("COMMIT")
+                connection.connection.cursor().execute("COMMIT")
 
     def _reader(self) -> Connection:
+        if self._closed:
+            raise ShuttingDown
         held: Connection | None = getattr(self._readers, "connection", None)
         if held is None:
             held = self._readers.connection = self._backend.open_reader()

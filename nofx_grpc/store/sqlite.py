@@ -10,43 +10,64 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ResourceClosedError
 
 from nofx_grpc.errors import NofxError, SchemaError, StoreFull, StoreUnavailable
 from nofx_grpc.store.metadata import Timestamped
 
-_BUSY = {"SQLITE_BUSY", "SQLITE_BUSY_SNAPSHOT", "SQLITE_BUSY_RECOVERY", "SQLITE_LOCKED"}
+# A quota or a limit on the size of files is reported as IOERR_WRITE.
 _NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
+_BROKEN = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
+# What the driver and SQLAlchemy raise for a connection that was closed.
+_CLOSED = (sqlite3.ProgrammingError, ResourceClosedError)
 
 
 class FileLock:
-    """An advisory lock on a file beside the database.
+    """An advisory lock on a file beside the database, made when it is first taken.
 
     SQLite's own busy handler sleeps and retries, which starves processes; flock() queues them in order.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._waiting: threading.Thread | None = None
+        self._path = path
+        self._file: int | None = None
+        self._changed = threading.Condition()
+        self._queued = self._wanted = self._held = False
 
     def acquire(self, timeout: float) -> bool:
-        """Take the lock, waiting at most `timeout` seconds.  A wait that timed out keeps its place in the queue."""
-        if self._waiting is None:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._waiting = threading.Thread(target=fcntl.flock, args=(self._file, fcntl.LOCK_EX), daemon=True)
-                self._waiting.start()
-            else:
-                return True
-        self._waiting.join(timeout)
-        if self._waiting.is_alive():
-            return False
-        self._waiting = None
-        return True
+        """Take the lock, waiting at most `timeout` seconds.  Raises OSError if the file cannot be made."""
+        if self._file is None:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with self._changed:
+            if not self._queued:
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    self._queued = True
+                    threading.Thread(target=self._queue_up, args=(self._file,), daemon=True).start()
+                else:
+                    return True
+            self._wanted = True
+            self._changed.wait_for(lambda: self._held, timeout)
+            self._wanted = False
+            return self._held
 
     def release(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_UN)
+        with self._changed:
+            self._held = False
+            if self._file is not None:
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _queue_up(self, file: int) -> None:
+        """Wait for the lock, and pass it on if by then nobody here waits for it any more."""
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with self._changed:
+            self._queued = False
+            if self._wanted:
+                self._held = True
+                self._changed.notify()
+            else:
+                fcntl.flock(file, fcntl.LOCK_UN)
 
 
 class SqliteBackend:
@@ -116,17 +137,27 @@ class SqliteBackend:
             connection.exec_driver_sql(sql)
 
     def in_transaction(self, connection: Connection) -> bool:
-        return driver_connection(connection).in_transaction
+        try:
+            return driver_connection(connection).in_transaction
+        except _CLOSED:
+            return False
 
-    def explain(self, error: DBAPIError) -> NofxError | None:
-        code = getattr(error.orig, "sqlite_errorname", "")
+    def is_lost(self, connection: Connection) -> bool:
+        try:
+            return connection.invalidated or driver_connection(connection).total_changes < 0
+        except _CLOSED:
+            return True
+
+    def explain(self, error: BaseException) -> NofxError | None:
+        cause = getattr(error, "orig", error)
+        code = getattr(cause, "sqlite_errorname", "")
         if code in _NO_ROOM:
             return StoreFull()
-        if code in _BUSY:
+        if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
             return StoreUnavailable("the database is locked by another process")
         if code.startswith("SQLITE_READONLY"):
             return StoreUnavailable("the database is read-only")
-        if code.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        if code.startswith(_BROKEN):
             return StoreUnavailable("the database cannot be read or written; the server's log says why")
         return None
 
@@ -157,6 +188,8 @@ def _trigger(table: Timestamped) -> str:
 def driver_connection(connection: Connection) -> sqlite3.Connection:
     """The sqlite3 connection under a SQLAlchemy connection."""
     raw = connection.connection.driver_connection
+    if raw is None:
+        raise ResourceClosedError("the connection was closed")
     if not isinstance(raw, sqlite3.Connection):
         raise TypeError(f"expected a sqlite3 connection, got {type(raw).__name__}")
     return raw

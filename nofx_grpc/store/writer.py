@@ -7,7 +7,8 @@ gone (disk full, I/O error, lost connection: the savepoints are gone too) each f
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from queue import Empty, SimpleQueue
@@ -31,7 +32,7 @@ class Job:
     run: Callable[[Connection], Any]
     future: asyncio.Future[tuple[Any, int]]
     outcome: tuple[Any, int] | None = None
-    error: BaseException | None = None
+    error: Exception | None = None
 
     @property
     def abandoned(self) -> bool:
@@ -73,6 +74,7 @@ class GroupCommitWriter:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="nofx-writer", daemon=True)
         self._stopped = False
+        self._seen = 0  # the revision of the running transaction
         self.revision = 0  # the last committed revision that this process knows of
 
     def start(self) -> None:
@@ -89,138 +91,169 @@ class GroupCommitWriter:
         return future
 
     async def stop(self) -> None:
-        """Finish what is queued, checkpoint and close."""
+        """Finish what is queued, checkpoint and close.  May be called again, and without `start()`."""
         self._stopped = True
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        if self._thread.ident is not None:
+            await asyncio.to_thread(self._thread.join)
 
     def _loop(self) -> None:
         while (job := self._queue.get()) is not None:
-            batch = self._run_batch(job)
-            batch[0].future.get_loop().call_soon_threadsafe(_deliver, batch)
-        self._backend.checkpoint(self._connection)
+            batch = [job]
+            self._run_batch(batch)
+            with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
+                job.future.get_loop().call_soon_threadsafe(_deliver, batch)
+        try:
+            self._backend.checkpoint(self._connection)
+        except DBAPIError as error:
+            logger.warning("checkpoint_failed", error=_text(error))
         self._connection.close()
 
-    def _run_batch(self, first: Job) -> list[Job]:
-        """Run as many queued functions as fit into one transaction.  Never raises."""
-        if not self._backend.write_lock.acquire(self._lock_timeout):
-            return self._refuse(first, StoreUnavailable("the database is locked by another process"))
+    def _run_batch(self, batch: list[Job]) -> None:
+        """Run as many queued functions as fit into one transaction; `batch` has the first, and grows by the others."""
         try:
-            try:
-                self._connection.exec_driver_sql(self._backend.begin_write)
-            except DBAPIError as error:
-                self._reconnect_if_lost()
-                return self._refuse(first, self._public(error))
-            return self._transaction(first)
+            with self._locked():
+                self._begin()
+                self._transaction(batch)
+        except Exception as error:  # noqa: BLE001  # a thread that ends would leave all later callers without an answer
+            self._refuse(batch, error)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if not self._backend.write_lock.acquire(self._lock_timeout):
+            raise StoreUnavailable("the database is locked by another process")
+        try:
+            yield
         finally:
             self._backend.write_lock.release()
 
-    def _refuse(self, first: Job, error: BaseException) -> list[Job]:
-        """No transaction can be begun: all who wait are told so at once, instead of waiting one after the other."""
-        batch, job = [first], self._next([], time.monotonic())
-        while job is not None:
-            batch.append(job)
-            job = self._next([], time.monotonic())
-        for job in batch:
-            job.error = error
-        logger.warning("write_refused", jobs=len(batch), error=_text(error))
-        return batch
-
-    def _transaction(self, first: Job) -> list[Job]:
-        """Run jobs until the batch is full, then commit; the transaction has begun."""
-        batch: list[Job] = []
-        started = time.monotonic()
-        job: Job | None = first
+    def _begin(self) -> None:
+        """Begin a transaction, on a new connection if the old one is lost."""
         try:
-            while job is not None:
-                batch.append(job)
+            self._connection.exec_driver_sql(self._backend.begin_write)
+        except Exception:
+            if not self._backend.is_lost(self._connection):
+                raise
+            self._connection.close()
+            self._connection = self._backend.open_writer()
+            self._connection.exec_driver_sql(self._backend.begin_write)
+        self._seen = revisions.read_state(self._connection).revision
+
+    def _refuse(self, batch: list[Job], error: Exception) -> None:
+        """No transaction can be begun: all who wait are told so at once, instead of waiting one after the other."""
+        while (job := self._next()) is not None:
+            batch.append(job)
+        logger.warning("write_refused", jobs=len(batch), error=_text(error))
+        _fail(batch, self._public(error))
+
+    def _transaction(self, batch: list[Job]) -> None:
+        """Run jobs until the batch is full, then commit; the transaction has begun."""
+        try:
+            for job in self._gather(batch):
                 self._savepoint(job)
-                job = self._next(batch, started)
             self._connection.exec_driver_sql("COMMIT")
         except Exception as error:  # noqa: BLE001  # nobody may be left without an answer
             logger.warning("batch_rolled_back", jobs=len(batch), error=_text(error))
             self._recover(batch, error)
         else:
-            self.revision = max([self.revision, *(job.outcome[1] for job in batch if job.outcome)])
-        return batch
+            self.revision = self._seen
 
-    def _next(self, batch: list[Job], started: float) -> Job | None:
-        if len(batch) >= self._batch_size or time.monotonic() - started > self._batch_seconds:
-            return None
+    def _gather(self, batch: list[Job]) -> Iterator[Job]:
+        """The first job, then those that wait behind it, as long as there is room and time."""
+        started = time.monotonic()
+        yield batch[0]
+        while len(batch) < self._batch_size and time.monotonic() - started <= self._batch_seconds:
+            job = self._next()
+            if job is None:
+                return
+            batch.append(job)
+            yield job
+
+    def _next(self) -> Job | None:
+        """The next job, if one waits."""
         try:
             job = self._queue.get_nowait()
         except Empty:
             return None
         if job is None:
             self._queue.put(None)  # the stop mark: for the loop, once this batch is done
-            return None
         return job
 
     def _savepoint(self, job: Job) -> None:
         """Run one job.  Raises TransactionLost if its error took the whole transaction with it."""
         if job.abandoned:
             return
-        job.outcome = job.error = None
         self._on_driver("SAVEPOINT job")
         try:
             scope = revisions.open_scope(self._connection, self._clock())
             value = job.run(self._connection)
-        except Exception as error:
+        except BaseException as error:  # handed to the caller; a SystemExit is no reason to end this thread
             if not self._backend.in_transaction(self._connection):
                 raise TransactionLost from error
             self._on_driver("ROLLBACK TO SAVEPOINT job")
             job.error = self._public(error)
         else:
-            job.outcome = value, scope.revision or self.revision
+            self._seen = scope.revision or self._seen
+            job.outcome = value, self._seen
         self._on_driver("RELEASE SAVEPOINT job")
 
     def _recover(self, batch: list[Job], error: Exception) -> None:
         """Run each job of a batch that did not commit once more, alone; what fails again gets its own error."""
-        self._abandon_transaction()
-        uncertain = isinstance(error, DBAPIError) and self._backend.commit_is_uncertain(error)
         for job in batch:
-            if uncertain:
-                job.outcome, job.error = (
-                    None,
-                    StoreUnavailable("the connection was lost; the write may have taken effect"),
-                )
-            elif not job.abandoned:
-                self._alone(job)
+            job.outcome = job.error = None
+        self._rollback()
+        if isinstance(error, DBAPIError) and self._backend.commit_is_uncertain(error):
+            _fail(batch, StoreUnavailable("the connection was lost; the write may have taken effect"))
+            return
+        for position, job in enumerate(batch):
+            try:
+                self._begin()
+            except Exception as failure:  # noqa: BLE001  # handed to the callers
+                _fail(batch[position:], self._public(failure))
+                return
+            self._alone(job)
 
     def _alone(self, job: Job) -> None:
+        """Run one job in the transaction that has begun for it."""
         try:
-            self._connection.exec_driver_sql(self._backend.begin_write)
             self._savepoint(job)
             self._connection.exec_driver_sql("COMMIT")
         except Exception as error:  # noqa: BLE001  # handed to the caller
-            self._abandon_transaction()
-            cause = error.__cause__ if isinstance(error, TransactionLost) else error
-            job.outcome, job.error = None, self._public(cause or error)
+            self._rollback()
+            job.outcome, job.error = (
+                None,
+                self._public((isinstance(error, TransactionLost) and error.__cause__) or error),
+            )
         else:
-            self.revision = max(self.revision, job.outcome[1] if job.outcome else 0)
+            self.revision = self._seen
 
-    def _abandon_transaction(self) -> None:
+    def _rollback(self) -> None:
         """Roll back what is left of the transaction."""
         if self._backend.in_transaction(self._connection):
             try:
                 self._connection.exec_driver_sql("ROLLBACK")
             except DBAPIError as error:
                 logger.warning("rollback_failed", error=_text(error))
-        self._reconnect_if_lost()
 
-    def _reconnect_if_lost(self) -> None:
-        """Take a new connection if this one cannot be used any more."""
-        if self._connection.invalidated or self._connection.closed:
-            self._connection.close()
-            self._connection = self._backend.open_writer()
-
-    def _public(self, error: BaseException) -> BaseException:
-        """The error that the caller sees for an error of the database."""
-        return (isinstance(error, DBAPIError) and self._backend.explain(error)) or error
+    def _public(self, error: BaseException) -> Exception:
+        """The error that the caller sees: for an error of the database, what it means for a client."""
+        if (explained := self._backend.explain(error)) is not None:
+            return explained
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            return error
+        # A future takes no StopIteration, and what is no Exception would end the event loop.
+        return RuntimeError(f"a write function raised {type(error).__name__}")
 
     def _on_driver(self, sql: str) -> None:
         """Run a savepoint statement on the driver: through Core it would cost ten times as much."""
         self._connection.connection.cursor().execute(sql)
+
+
+def _fail(batch: list[Job], error: Exception) -> None:
+    """Give an error to each job that has no answer yet."""
+    for job in batch:
+        if job.outcome is None and job.error is None:
+            job.error = error
 
 
 def _deliver(batch: list[Job]) -> None:
