@@ -37,6 +37,12 @@ def is_local(address: str) -> bool:
         return False
 
 
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the two parts of a (checked) TCP address, the host without brackets."""
+    host, port = _split(address)
+    return host, int(port)
+
+
 def _split(address: str) -> tuple[str, str]:
     """Return host and port, both "" where there are no two such parts."""
     host, _, port = address.rpartition(":")

@@ -11,6 +11,7 @@ import structlog
 from nofx_grpc import data_dir
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import MasterKeyError
+from nofx_grpc.housekeeping import Housekeeping
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, Limits
 from nofx_grpc.rpc.server import Server, ServerOptions
@@ -39,6 +40,7 @@ class App:
     db: Database
     envelope: Envelope
     server: Server
+    housekeeping: Housekeeping
 
     async def start(self) -> str:
         """See to what every start owes the open store, and serve; the address that clients use.  Raises StartError."""
@@ -53,9 +55,11 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     db, envelope = open_database(settings, clock)
     pages = Pages(envelope, clock, timedelta(hours=settings.page_token_ttl_hours), settings.max_page_bytes)
     limits = Limits(settings.max_request_bytes, settings.min_revision_wait_seconds)
-    gate = Gate(db, envelope, Tokens(db, clock), limits)
-    options = ServerOptions(settings.listen, server_credentials(settings), settings.max_request_bytes)
-    return App(settings, db, envelope, Server(gate, build_services(envelope, pages, login_options(settings)), options))
+    tokens = Tokens(db, clock)
+    services = build_services(envelope, pages, login_options(settings))
+    server = Server(Gate(db, envelope, tokens, limits), services, server_options(settings))
+    housekeeping = Housekeeping(db, tokens, clock, timedelta(hours=settings.request_id_ttl_hours))
+    return App(settings, db, envelope, server, housekeeping)
 
 
 def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Database, Envelope]:
@@ -89,6 +93,18 @@ def master_key_text(settings: Settings, *, new: bool) -> str:
             "for a new database in a data directory that is empty or missing"
         )
     return data_dir.make_master_key(path, os.urandom)
+
+
+def server_options(settings: Settings) -> ServerOptions:
+    return ServerOptions(
+        settings.listen,
+        server_credentials(settings),
+        request_bytes=settings.max_request_bytes,
+        concurrent_rpcs=settings.max_concurrent_rpcs,
+        keepalive_seconds=settings.keepalive_seconds,
+        keepalive_timeout_seconds=settings.keepalive_timeout_seconds,
+        keepalive_min_ping_seconds=settings.keepalive_min_ping_seconds,
+    )
 
 
 def login_options(settings: Settings) -> LoginOptions:

@@ -22,13 +22,14 @@ def serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None
 
     A second signal ends the process at once, with the status 128 + signal, as if it had been killed.
     """
-    forbid_core_dumps()
+    protect_process()
     uvloop.run(_serve(settings, announce))
 
 
-def forbid_core_dumps() -> None:
-    """A core dump would hold every key and secret that is in memory."""
+def protect_process() -> None:
+    """Keep keys and secrets inside: no core dumps, and every file that is made is its owner's only."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
 
 
 async def _serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
@@ -37,18 +38,22 @@ async def _serve(settings: Settings, announce: Callable[[Settings, str], None]) 
     app.db.open()
     try:
         address = await app.start()
+        housekeeping = asyncio.create_task(app.housekeeping.run())
         logger.info("serving", address=address, revision=app.db.revision)
         announce(settings, address)
         await stopping.wait()
-        await _drain(app)
+        await _drain(app, housekeeping)
     finally:
         await app.db.close()
-        logger.info("stopped")
+    logger.info("stopped")
 
 
-async def _drain(app: App) -> None:
+async def _drain(app: App, housekeeping: "asyncio.Task[None]") -> None:
+    """Let the calls in flight end; then nobody writes any more but the last of the housekeeping."""
     logger.info("draining", grace_seconds=app.settings.shutdown_grace_seconds)
+    housekeeping.cancel()
     await app.server.stop(app.settings.shutdown_grace_seconds)
+    await app.housekeeping.note_used_tokens()
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -71,9 +71,11 @@ def serve(
     ] = "",
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
-    from nofx_grpc import lifecycle
+    from nofx_grpc import lifecycle, logs
     from nofx_grpc.cli.announce import announce
     from nofx_grpc.settings import Settings, variable
 
     env = dict(os.environ) | ({variable("listen"): listen} if listen else {})
-    lifecycle.serve(Settings.load(config, env), announce)
+    settings = Settings.load(config, env)
+    logs.configure(settings.log_level, settings.log_format)
+    lifecycle.serve(settings, announce)

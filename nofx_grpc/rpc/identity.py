@@ -24,7 +24,8 @@ class Tokens:
 
     def __init__(self, db: Database, clock: Callable[[], datetime], *, remember_seconds: float = 1.0) -> None:
         self._db, self._clock, self._seconds = db, clock, remember_seconds
-        self._known: dict[str, tuple[float, Token | None]] = {}
+        self._known: dict[str, tuple[float, Token]] = {}
+        self._used: set[str] = set()
 
     async def identify(self, authorization: str | bytes | None, *, local: bool) -> Identity:
         """The identity behind an `authorization` header.  Raises Unauthenticated.
@@ -48,8 +49,14 @@ class Tokens:
             raise Unauthenticated(
                 "a bootstrap token works on loopback and Unix sockets only: make one with CreateToken"
             )
+        self._used.add(token.id)
         permissions = permissions_of(token.role, reveal=token.reveal, reveal_system=token.reveal_system)
         return Identity(f"token:{token.id}", token.role, permissions, token.user_id)
+
+    def take_used(self) -> set[str]:
+        """The ids of the tokens that identified somebody since the last time that this was asked."""
+        used, self._used = self._used, set()
+        return used
 
     async def _token(self, hash: str) -> Token | None:
         now = time.monotonic()

@@ -74,10 +74,10 @@ class Gate:
 
     async def identify(self, context: Context) -> Identity:
         """Who calls.  Raises Unauthenticated."""
-        authorization = next(
-            (value for key, value in context.invocation_metadata() or () if key == "authorization"), None
-        )
-        return await self._tokens.identify(authorization, local=is_local(context.peer()))
+        shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+        if len(shown) > 1:
+            raise Unauthenticated("more than one credential: send the metadata 'authorization' once")
+        return await self._tokens.identify(shown[0] if shown else None, local=is_local(context.peer()))
 
     async def wait_for_revision(self, context: Context) -> None:
         """Wait until the store is at the revision that the caller asks for.  Raises RevisionNotReached."""
@@ -201,6 +201,7 @@ class GatedMethod:
 
     def _finish(self, call: Call, context: Context, answer: Message) -> bytes:
         context.set_trailing_metadata(self._metadata(call))
+        logger.debug("answered", method=self._name, principal=call.identity.principal, request=call.request)
         return answer.SerializeToString()
 
     def _metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
@@ -211,7 +212,10 @@ class GatedMethod:
         if isinstance(error, NofxError):
             await self._gate.put_on_record(call, error)
         code, text, details = status_of(error, self._name)
-        await context.abort(code, text, (*self._metadata(call), (DETAILS_KEY, details)))
+        logger.debug("refused", method=self._name, principal=call.identity.principal, code=code.name, text=text)
+        # Where the store stands is nobody's business who has not shown who he is.
+        metadata = () if call.identity is ANONYMOUS else self._metadata(call)
+        await context.abort(code, text, (*metadata, (DETAILS_KEY, details)))
 
 
 class RefusalBudget:

@@ -1,16 +1,20 @@
 """The gRPC server: our services behind the gate, health for all, reflection for whoever has a valid credential."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from nofx_grpc.address import UNIX
 from nofx_grpc.errors import StartError, Unauthenticated
+from nofx_grpc.rpc.health import Health
 from nofx_grpc.rpc.interceptor import Context, Gate
+from nofx_grpc.rpc.listening import check_free, socket_lock
 from nofx_grpc.rpc.status import DETAILS_KEY, status_of
 
 _MEBIBYTE = 1024 * 1024
@@ -29,46 +33,49 @@ class ServerOptions:
     listen: str
     credentials: grpc.ServerCredentials | None = None
     request_bytes: int = 4 * _MEBIBYTE
-    keepalive_seconds: int = 60
+    concurrent_rpcs: int = 1024
+    keepalive_seconds: float = 60
+    keepalive_timeout_seconds: float = 20
+    keepalive_min_ping_seconds: float = 10
 
 
 class Server:
-    """A gRPC server that can be started and drained."""
+    """A gRPC server that can be started and drained.  Made and used on one event loop."""
 
     def __init__(self, gate: Gate, services: Sequence[Service], options: ServerOptions) -> None:
         self._options = options
-        self._server = grpc.aio.server(options=_channel_options(options))
-        self._health = health.aio.HealthServicer()
-        names = [service.DESCRIPTOR.full_name for service in services]
+        self._server = grpc.aio.server(
+            options=_channel_options(options), maximum_concurrent_rpcs=options.concurrent_rpcs
+        )
         for service in services:
             self._server.add_generic_rpc_handlers((_handlers(gate, service),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.DESCRIPTOR.full_name for service in services]
         names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
+        self._health = Health(names)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(gate, names), self._server)
-        self._names = names
+        self._lock = ExitStack()
 
     async def start(self) -> str:
         """Listen and serve; the address that clients use.  Raises StartError if the address cannot be had."""
         listen, credentials = self._options.listen, self._options.credentials
+        self._lock.enter_context(socket_lock(listen))
+        await check_free(listen)
         try:
             if credentials is None:
                 port = self._server.add_insecure_port(listen)
             else:
                 port = self._server.add_secure_port(listen, credentials)
         except RuntimeError:
-            raise StartError(f"cannot listen on {listen}: is another server running there?") from None
+            raise StartError(f"cannot listen on {listen}: it is taken, not this machine's, or not allowed") from None
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
+        return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
 
     async def stop(self, grace_seconds: float) -> None:
         """Say NOT_SERVING, take no new calls, let those in flight end within the grace."""
-        await self._health.enter_graceful_shutdown()
+        self._health.stop()
         await self._server.stop(grace_seconds)
-
-    async def _set_health(self, status: int) -> None:
-        for name in ["", *self._names]:
-            await self._health.set(name, status)
+        self._lock.close()
 
 
 class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc]  # the package has no types
@@ -95,15 +102,17 @@ def _handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:
 
 
 def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
-    milliseconds = options.keepalive_seconds * 1000
     return [
         # Above ours, so that a message that is too large is refused in our words; gRPC's own limit is only a backstop.
         ("grpc.max_receive_message_length", options.request_bytes + _MEBIBYTE),
         # Two servers must not share a port without a word.
         ("grpc.so_reuseport", 0),
-        ("grpc.keepalive_time_ms", milliseconds),
-        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.max_connection_age_grace_ms", 10_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(options.keepalive_min_ping_seconds)),
     ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,6 +1,8 @@
 """The services: for each noun, check the request, call the store, convert the answer."""
 
 from nofx_grpc.crypto.envelope import Envelope
+from nofx_grpc.services.admin import Admin
+from nofx_grpc.services.beta_codes import BetaCodes
 from nofx_grpc.services.exchanges import Exchanges
 from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.models import Models
@@ -10,12 +12,14 @@ from nofx_grpc.services.system_config import SystemConfig
 from nofx_grpc.services.traders import Traders
 from nofx_grpc.services.users import Users
 
-Service = Exchanges | Models | SignalSources | SystemConfig | Traders | Users
+Service = Admin | BetaCodes | Exchanges | Models | SignalSources | SystemConfig | Traders | Users
 
 
 def build_services(envelope: Envelope, pages: Pages, logins: LoginOptions) -> list[Service]:
     """Every service that there is."""
     return [
+        Admin(pages),
+        BetaCodes(pages),
         Exchanges(envelope, pages),
         Models(envelope, pages),
         SignalSources(envelope),

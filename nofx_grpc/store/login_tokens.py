@@ -16,7 +16,13 @@ spent_login_tokens = Table(
 
 _FIND = select(spent_login_tokens.c.id).where(spent_login_tokens.c.id == bindparam("id"))
 _INSERT = insert(spent_login_tokens)
-_DELETE_BEFORE = delete(spent_login_tokens).where(spent_login_tokens.c.expires_at < bindparam("before"))
+_OLDEST = (
+    select(spent_login_tokens.c.id)
+    .where(spent_login_tokens.c.expires_at < bindparam("before"))
+    .order_by(spent_login_tokens.c.expires_at)
+    .limit(bindparam("limit"))
+)
+_DELETE_BEFORE = delete(spent_login_tokens).where(spent_login_tokens.c.id.in_(_OLDEST))
 
 
 def spend(connection: Connection, id: str, expires_at: datetime) -> bool:
@@ -27,6 +33,6 @@ def spend(connection: Connection, id: str, expires_at: datetime) -> bool:
     return True
 
 
-def forget_before(connection: Connection, before: datetime) -> int:
-    """Delete those that have expired before `before`, and tell how many that were."""
-    return connection.execute(_DELETE_BEFORE, {"before": before}).rowcount
+def forget_before(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete at most `limit` of those that have expired before `before`, and tell how many that were."""
+    return connection.execute(_DELETE_BEFORE, {"before": before, "limit": limit}).rowcount

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Column, Connection, Index, LargeBinary, Table, bindparam, delete, insert, select
+from sqlalchemy import Column, Connection, Index, LargeBinary, Table, bindparam, delete, insert, select, tuple_
 
 from nofx_grpc.store import revisions
 from nofx_grpc.store.metadata import key_column, metadata, time_column
@@ -23,7 +23,13 @@ _FIND = select(request_ids.c.answer).where(
     request_ids.c.principal == bindparam("principal"), request_ids.c.request_id == bindparam("request_id")
 )
 _INSERT = insert(request_ids)
-_DELETE_BEFORE = delete(request_ids).where(request_ids.c.created_at < bindparam("before"))
+_OLDEST = (
+    select(request_ids.c.principal, request_ids.c.request_id)
+    .where(request_ids.c.created_at < bindparam("before"))
+    .order_by(request_ids.c.created_at)
+    .limit(bindparam("limit"))
+)
+_DELETE_BEFORE = delete(request_ids).where(tuple_(request_ids.c.principal, request_ids.c.request_id).in_(_OLDEST))
 
 
 def find(connection: Connection, principal: str, request_id: str) -> bytes | None:
@@ -38,6 +44,6 @@ def remember(connection: Connection, principal: str, request_id: str, *, method:
     connection.execute(_INSERT, values)
 
 
-def forget_before(connection: Connection, before: datetime) -> int:
-    """Delete what was kept before `before`, and tell how many answers that were."""
-    return connection.execute(_DELETE_BEFORE, {"before": before}).rowcount
+def forget_before(connection: Connection, before: datetime, limit: int) -> int:
+    """Delete at most `limit` answers kept before `before`, the oldest first, and tell how many that were."""
+    return connection.execute(_DELETE_BEFORE, {"before": before, "limit": limit}).rowcount

@@ -1,13 +1,14 @@
 """Bearer tokens: only the SHA-256 of each is stored."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Table, bindparam, select, update
 from sqlalchemy import insert as insert_into
 
 from nofx_grpc.errors import NotFound
-from nofx_grpc.store import revisions
+from nofx_grpc.store import revisions, users
 from nofx_grpc.store.metadata import flag_column, key_column, metadata, text_column, time_column
 
 tokens = Table(
@@ -53,6 +54,7 @@ _BY_HASH = select(tokens).where(tokens.c.hash == bindparam("hash"))
 _BY_ID = select(tokens).where(tokens.c.id == bindparam("id"))
 _PAGE = select(tokens).where(tokens.c.id > bindparam("after")).order_by(tokens.c.id).limit(bindparam("limit"))
 _VALID_OF_USER = select(tokens.c.id).where(tokens.c.user_id == bindparam("user_id"), tokens.c.revoked_at.is_(None))
+_MARK_USED = update(tokens).where(tokens.c.id == bindparam("key")).values(last_used_at=bindparam("now"))
 _REVOKE = update(tokens).where(tokens.c.id == bindparam("key")).values(revoked_at=bindparam("now"))
 
 
@@ -61,8 +63,11 @@ def insert(connection: Connection, token: Token) -> None:
     connection.execute(_INSERT, {name: getattr(token, name) for name in Token.__slots__})
 
 
-def create(connection: Connection, token: Token) -> Token:
-    """Insert a token that a caller asked for."""
+def create(connection: Connection, draft: Token) -> Token:
+    """Insert a token that a caller asked for.  Raises NotFound if the user that it is limited to does not exist."""
+    if draft.user_id:
+        users.resource.get(connection, draft.user_id)
+    token = replace(draft, created_at=revisions.scope(connection).now)
     insert(connection, token)
     revisions.touch(connection, "token", token.user_id, token.id, "create")
     return token
@@ -73,9 +78,21 @@ def find_by_hash(connection: Connection, hash: str) -> Token | None:
     return None if row is None else Token(*row)
 
 
-def page(connection: Connection, *, after: str, limit: int) -> list[Token]:
+class Listing:
     """Tokens in the order of their ids, revoked and expired ones too."""
-    return [Token(*row) for row in connection.execute(_PAGE, {"after": after, "limit": limit})]
+
+    def page(self, connection: Connection, *, user_id: str, after: tuple[str, ...], limit: int) -> list[Token]:
+        """At most `limit` tokens after the id `after`, whosever they are."""
+        parameters = {"after": after[0] if after else "", "limit": limit}
+        return [Token(*row) for row in connection.execute(_PAGE, parameters)]
+
+    def key_of(self, record: Token) -> tuple[str, ...]:
+        return (record.id,)
+
+
+def mark_used(connection: Connection, ids: Sequence[str], now: datetime) -> int:
+    """Note that tokens were used, and tell how many; neither a revision nor an audit record comes of it."""
+    return connection.execute(_MARK_USED, [{"key": id, "now": now} for id in ids]).rowcount
 
 
 def revoke(connection: Connection, id: str) -> Token:

@@ -1,0 +1,70 @@
+"""What is done once a minute, off the way of requests: what has expired goes, which tokens were used is noted."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+
+from nofx_grpc.rpc.identity import Tokens
+from nofx_grpc.store import accounts, login_tokens, request_ids, tokens
+from nofx_grpc.store.engine import Database
+
+logger = structlog.get_logger(__name__)
+
+PERIOD_SECONDS = 60.0
+# Each batch is a write of its own, so that those who wait to write wait for one batch at most.
+AT_ONCE = 200
+REGISTRATIONS_AT_ONCE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """Cleans up after the calls; `request_id_ttl` is how long the answers to repeated requests are kept."""
+
+    db: Database
+    tokens: Tokens
+    clock: Callable[[], datetime]
+    request_id_ttl: timedelta
+
+    async def run(self) -> None:
+        """Sweep about once a minute, until cancelled.  What fails is logged, and tried again the next time."""
+        while True:
+            # Jittered, so that several processes on one database do not sweep at the same time.
+            await asyncio.sleep(PERIOD_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # no secret hangs on it
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Do all of it once."""
+        now = self.clock()
+        await self._repeat("request_ids", AT_ONCE, request_ids.forget_before, now - self.request_id_ttl, AT_ONCE)
+        await self._repeat("login_tokens", AT_ONCE, login_tokens.forget_before, now, AT_ONCE)
+        await self._repeat("registrations", REGISTRATIONS_AT_ONCE, accounts.remove_expired, REGISTRATIONS_AT_ONCE)
+        await self.note_used_tokens()
+
+    async def note_used_tokens(self) -> None:
+        """Write down when the tokens were used last."""
+        for ids in _chunks(sorted(self.tokens.take_used()), AT_ONCE):
+            await self._write("used_tokens", tokens.mark_used, ids, self.clock())
+
+    async def _repeat(self, what: str, limit: int, fn: Callable[..., int], *args: object) -> None:
+        """Run `fn` until it finds less to do than its limit."""
+        while await self._write(what, fn, *args) >= limit:
+            pass
+
+    async def _write(self, what: str, fn: Callable[..., int], *args: object) -> int:
+        """The number of rows that `fn` was done with; 0 if it failed."""
+        try:
+            done = (await self.db.write(fn, *args)).value
+        except Exception:
+            logger.exception("housekeeping_failed", what=what)
+            return 0
+        if done:
+            logger.debug("housekeeping", what=what, rows=done)
+        return done
+
+
+def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
