@@ -142,6 +142,8 @@ class Resource(Generic[R]):
         if current is None:
             if draft is None:
                 raise NotFound(self.kind, self._id(key))
+            if etag:  # the caller has seen one, and does not know that it is gone
+                raise EtagMismatch(self.kind, self._id(key))
             return self.create(connection, draft())
         self.check_etag(current, etag)
         changed = change(current)

@@ -6,6 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
+from nofx_grpc.errors import StoreFull
+from nofx_grpc.store import audit
 from tests.support.clock import FakeClock
 from tests.support.nouns import NOUNS, SECRET, Noun
 from tests.support.service import Refusal, RunningService, refused
@@ -277,6 +279,31 @@ async def test_what_traders_use_cannot_be_deleted(service: RunningService, noun:
         refusal = await refuse(service, call, Code.FAILED_PRECONDITION, "IN_USE")
         assert refusal.text == f"the {noun.name} 'one' is in use by the traders: t-1"
         assert refusal.metadata["used_by"] == "t-1"
+
+
+async def test_a_secret_moved_to_another_row_is_unreadable_and_kept_back(service: RunningService, noun: Noun) -> None:
+    for id in ("one", "two"):
+        await noun.create(service.client(), id=id)
+    sealed = next(cell for cell in (await service.contents())[noun.table][-1] if str(cell).startswith("nofx1:"))
+    move = {"exchanges": "UPDATE exchanges SET api_key = ? WHERE id = 'one'"}
+    await service.execute(move.get(noun.table, "UPDATE ai_models SET api_key = ? WHERE id = 'one'"), sealed)
+    refusal = await refuse(service, noun.credentials(service.client("engine")), Code.DATA_LOSS, "SECRET_UNREADABLE")
+    assert refusal.metadata == {"field": "api_key"}
+    assert await service.last_record("outcome", "reason") == ("FAILED", "SECRET_UNREADABLE")
+
+
+async def test_without_a_record_nothing_is_revealed(
+    service: RunningService, noun: Noun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await noun.create(service.client())
+
+    def full(*_: object) -> None:
+        raise StoreFull
+
+    monkeypatch.setattr(audit, "append", full)
+    refusal = await refuse(service, noun.credentials(service.client("engine")), Code.UNAVAILABLE, "AUDIT_UNAVAILABLE")
+    assert "no secret was revealed" in refusal.text
+    await refuse(service, noun.update(service.client(), "name", name="New"), Code.RESOURCE_EXHAUSTED, "STORE_FULL")
 
 
 @pytest.mark.parametrize("role", ["admin", "gateway"])
