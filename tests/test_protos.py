@@ -150,6 +150,16 @@ def _elements(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]
     yield from (((7, i), extension.name) for i, extension in enumerate(file.extension))
 
 
+def comments_of_rpcs() -> dict[str, str]:
+    """The comment of each rpc, by the rpc's name."""
+    comments: dict[str, str] = {}
+    for file in _sources().file:
+        places = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
+        names = {path: name for path, name in _elements(file) if path[0] == 6 and len(path) == 4}
+        comments |= {name: places.get(path, "") for path, name in names.items()}
+    return comments
+
+
 def test_everything_has_a_comment() -> None:
     silent = []
     for file in _sources().file:
