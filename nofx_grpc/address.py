@@ -3,6 +3,7 @@
 import ipaddress
 import os
 
+DEFAULT_LISTEN = "127.0.0.1:50051"
 UNIX = "unix:"
 # What the kernel takes as the path of a Unix socket, without the NUL at its end.
 UNIX_PATH_BYTES = 107
@@ -35,6 +36,14 @@ def is_local(address: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def reachable(address: str) -> str:
+    """Return where a client on this machine finds a server that listens on the (checked) address."""
+    for everywhere, loopback in (("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")):  # read, not bound to
+        if address.startswith(everywhere):
+            return loopback + address.removeprefix(everywhere)
+    return address
 
 
 def host_and_port(address: str) -> tuple[str, int]:

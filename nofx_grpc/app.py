@@ -10,7 +10,7 @@ import structlog
 
 from nofx_grpc import data_dir
 from nofx_grpc.crypto.envelope import Envelope
-from nofx_grpc.errors import MasterKeyError
+from nofx_grpc.errors import MasterKeyError, StartError
 from nofx_grpc.housekeeping import Housekeeping
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, Limits
@@ -20,7 +20,7 @@ from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
 from nofx_grpc.settings import Settings
-from nofx_grpc.store.backend import backend_for
+from nofx_grpc.store.backend import Backend, backend_for
 from nofx_grpc.store.bootstrap import FirstStart, inspect_store, open_store
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.schema import SchemaState
@@ -65,16 +65,32 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
 def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Database, Envelope]:
     """The store of these settings, made if it is new, not yet started.  Raises StartError."""
     data_dir.prepare(settings.data_dir)
-    unused = data_dir.is_unused(settings.data_dir)  # asked before the store puts its files there
-    backend = backend_for(settings.database_url.get_secret_value())
-    new = inspect_store(backend) is SchemaState.NEW
-    master_text = master_key_text(settings, new=unused and new)
-    first = FirstStart(seed_values, data_dir.bootstrap_tokens(settings.data_dir / "tokens", os.urandom))
-    keyring, passphrase = open_store(backend, master_text, first, clock(), os.urandom)
+    with data_dir.locked(settings.data_dir):
+        unused = data_dir.is_unused(settings.data_dir)  # asked before the store puts its files there
+        backend = database_backend(settings)
+        new = inspect_store(backend) is SchemaState.NEW
+        master_text = master_key_text(settings, new=unused and new)
+        first = FirstStart(seed_values, data_dir.bootstrap_tokens(settings.data_dir / "tokens", os.urandom))
+        keyring, passphrase = open_store(backend, master_text, first, clock(), os.urandom)
     if passphrase:
         logger.warning("master_key_is_a_passphrase", advice="32 random bytes in base64 cannot be guessed")
     db = Database(backend, clock, batch_size=settings.batch_size, batch_seconds=settings.batch_milliseconds / 1000)
     return db, Envelope(keyring)
+
+
+def inspect_database(settings: Settings) -> SchemaState:
+    """What the database of these settings is; nothing is made or changed.  Raises StartError if it is not ours."""
+    if not settings.data_dir.is_dir():
+        return SchemaState.NEW
+    return inspect_store(database_backend(settings))
+
+
+def database_backend(settings: Settings) -> Backend:
+    """The backend of these settings.  Raises StartError if the database's directory cannot be used."""
+    try:
+        return backend_for(settings.database_url.get_secret_value())
+    except OSError as error:
+        raise StartError(f"the database cannot be opened: {error.filename}: {error.strerror}") from error
 
 
 def master_key_text(settings: Settings, *, new: bool) -> str:

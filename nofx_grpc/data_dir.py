@@ -1,8 +1,10 @@
 """The data directory: what the first start puts there, readable by its owner only."""
 
+import contextlib
+import fcntl
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +36,14 @@ def prepare(directory: Path) -> None:
         raise StartError(f"the data directory {directory} cannot be written to: check its owner and its mode")
     if mode & 0o077:
         logger.warning("data_directory_open_to_others", path=str(directory), mode=f"{mode:04o}", expected="0700")
+
+
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory while the store is made or opened: of two first starts only one makes the key."""
+    with os.fdopen(os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def is_unused(directory: Path) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from nofx_grpc.address import check_address, is_local
+from nofx_grpc.address import DEFAULT_LISTEN, check_address, is_local
 from nofx_grpc.errors import SettingsError
 
 PREFIX = "NOFX_GRPC_"
@@ -64,7 +64,7 @@ class Settings(BaseModel):
     tls_cert: Path | None = Field(None, description="PEM file: the server's certificate and those that signed it.")
     tls_key: Path | None = Field(None, description="PEM file: the private key of the certificate, not encrypted.")
     listen: str = Field(
-        "127.0.0.1:50051",
+        DEFAULT_LISTEN,
         description="Address to serve on: `host:port`, `[::1]:port` or `unix:path`; port 0 takes a free one. "
         "Addresses beyond loopback need TLS.",
     )

@@ -1,8 +1,10 @@
 """What `serve` prints when it is ready: the address, and a line to try it with."""
 
 import shlex
+from pathlib import Path
 
-from nofx_grpc.address import UNIX
+from nofx_grpc.address import UNIX, host_and_port, reachable
+from nofx_grpc.cli.certificates import names_of
 from nofx_grpc.settings import Settings
 
 METHOD = "nofx_grpc.v1.Exchanges/ListSupportedExchanges"
@@ -10,23 +12,29 @@ METHOD = "nofx_grpc.v1.Exchanges/ListSupportedExchanges"
 
 def announce(settings: Settings, address: str) -> None:
     """Print where the server is, and a grpcurl line that works as it stands on this machine."""
+    target = _target(address)
     token = (settings.data_dir / "tokens" / "admin").absolute()
     lines = [f"nofx-grpc serves on {address}"]
     if token.exists():
         header = f'-H "authorization: Bearer $(cat {shlex.quote(str(token))})"'
-        lines += ["Try it:", f"  grpcurl {_transport(settings)} {header} {_target(address)} {METHOD}"]
+        lines += ["Try it:", f"  grpcurl {_transport(settings, target)} {header} {shlex.quote(target)} {METHOD}"]
     else:
         lines += ["Make a token with: nofx-grpc token create --role ROLE --name NAME"]
     print("\n".join(lines), flush=True)
 
 
-def _transport(settings: Settings) -> str:
+def _target(address: str) -> str:
+    """The address for a client that may run in any directory of this machine."""
+    if address.startswith(UNIX):
+        return UNIX + str(Path(address.removeprefix(UNIX)).absolute())
+    return reachable(address)
+
+
+def _transport(settings: Settings, target: str) -> str:
     if settings.tls_cert is None:
         return "-plaintext"
-    return f"-cacert {shlex.quote(str(settings.tls_cert.absolute()))}"
-
-
-def _target(address: str) -> str:
-    if address.startswith(UNIX):
-        return "unix:" + shlex.quote(address.removeprefix(UNIX))
-    return address
+    options = f"-cacert {shlex.quote(str(settings.tls_cert.absolute()))}"
+    names = names_of(settings.tls_cert)
+    host = "" if target.startswith(UNIX) else host_and_port(target)[0]
+    # The first tokens work from this machine only, which the certificate need not be for.
+    return options if host in names or not names else f"{options} -authority {shlex.quote(names[0])}"

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.envelope import Envelope
-from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring
+from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring, nofx_record
 from nofx_grpc.errors import SchemaError
 from nofx_grpc.store import keys, tokens
 from nofx_grpc.store.backend import Backend
@@ -46,6 +46,29 @@ def inspect_store(backend: Backend) -> SchemaState:
     return state
 
 
+def fill_new(
+    connection: Connection,
+    master_text: str,
+    first: FirstStart,
+    now: datetime,
+    random: Random,
+    nofx_key: bytes | None = None,
+) -> Envelope:
+    """Fill a database that was just made: a keyring, to which `nofx_key` belongs where it is given, the seed and the
+    first tokens.  Returns what seals under its keys.
+    """
+    salt = random(SALT_BYTES)
+    master = MasterKey.from_text(master_text, salt)
+    records = new_keyring(master, random, now)
+    if nofx_key is not None:
+        records.append(nofx_record(nofx_key, master, random, now))
+    envelope = Envelope(Keyring.unlock(records, master), random)
+    seed(connection, keyring=records, salt=salt, config=first.config(envelope), now=now)
+    for token in first.tokens(now):
+        tokens.insert(connection, token)
+    return envelope
+
+
 def open_store(
     backend: Backend, master_text: str, first: FirstStart, now: datetime, random: Random
 ) -> tuple[Keyring, bool]:
@@ -56,15 +79,17 @@ def open_store(
     """
 
     def fill(connection: Connection) -> None:
-        salt = random(SALT_BYTES)
-        master = MasterKey.from_text(master_text, salt)
-        records = new_keyring(master, random, now)
-        envelope = Envelope(Keyring.unlock(records, master), random)
-        seed(connection, keyring=records, salt=salt, config=first.config(envelope), now=now)
-        for token in first.tokens(now):
-            tokens.insert(connection, token)
+        fill_new(connection, master_text, first, now, random)
 
-    migrate(backend, fill)
+    try:
+        migrate(backend, fill)
+        return unlock(backend, master_text)
+    except DBAPIError as error:
+        raise SchemaError(f"{backend.describe()} cannot be opened: {error.orig}") from error
+
+
+def unlock(backend: Backend, master_text: str) -> tuple[Keyring, bool]:
+    """The keyring of a store, and whether the master key is a passphrase.  Raises MasterKeyError if it does not fit."""
     connection = backend.open_reader()
     try:
         master = MasterKey.from_text(master_text, keys.read_salt(connection))
