@@ -79,7 +79,9 @@ _KEYS = (
     ConfigKey("default_coins", CONFIG_TYPE_STRING_LIST, _COINS, "The coins of traders without any.", is_public=True),
     ConfigKey("max_daily_loss", CONFIG_TYPE_NUMBER, "10.0", "The loss in a day that stops trading, in %.", 0, 100),
     ConfigKey("max_drawdown", CONFIG_TYPE_NUMBER, "20.0", "The fall from the peak that stops trading, in %.", 0, 100),
-    ConfigKey("stop_trading_minutes", CONFIG_TYPE_INTEGER, "60", "How long trading stops then.", 0, MINUTES_PER_YEAR),
+    ConfigKey(
+        "stop_trading_minutes", CONFIG_TYPE_INTEGER, "60", "For how many minutes it stops then.", 0, MINUTES_PER_YEAR
+    ),
     ConfigKey("btc_eth_leverage", CONFIG_TYPE_INTEGER, "5", "The leverage for BTC and ETH.", 1, 125, is_public=True),
     ConfigKey("altcoin_leverage", CONFIG_TYPE_INTEGER, "5", "The leverage for other coins.", 1, 125, is_public=True),
     ConfigKey(JWT_SECRET, CONFIG_TYPE_STRING, "", "What signs web sessions; made at the first start.", secret=True),
