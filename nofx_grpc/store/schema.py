@@ -1,6 +1,7 @@
 """The schema: what state a database is in, and bringing it to the newest version in one transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
 
@@ -9,14 +10,17 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, update
 from sqlalchemy.exc import DBAPIError
 
-from nofx_grpc.errors import SchemaError
+from nofx_grpc.errors import SchemaError, StartError
 from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.revisions import store_state
 from nofx_grpc.store.tables import TIMESTAMPED
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+# Fails at the start, and not at the first call, where the database cannot be written.
+_CHANGE_NOTHING = update(store_state).values(id=store_state.c.id)
 
 
 class SchemaState(Enum):
@@ -30,12 +34,11 @@ class SchemaState(Enum):
 
 def state_of(connection: Connection) -> SchemaState:
     """What a database is, judged by its tables and its schema version."""
-    version = MigrationContext.configure(connection).get_current_revision()
-    if version is not None:
-        return _state_of_version(version)
-    tables = set(inspect(connection).get_table_names()) - {"sqlite_sequence"}
+    tables = set(inspect(connection).get_table_names())
     if not tables:
         return SchemaState.NEW
+    if {"alembic_version", "store_state"} <= tables:  # others use alembic too
+        return _state_of_version(MigrationContext.configure(connection).get_current_revision())
     return SchemaState.NOFX if {"users", "traders", "system_config"} <= tables else SchemaState.FOREIGN
 
 
@@ -43,24 +46,40 @@ def migrate(backend: Backend, seed: Callable[[Connection], None]) -> bool:
     """Bring the database to the newest schema, and `seed` it if it is new; True if anything had to be done.
 
     All of it is one transaction: a kill at any point leaves the database as it was.  Raises SchemaError if the
-    database is not ours, is too new, or a migration fails.
+    database is not ours, is too new, or a migration fails, and StartError if it is locked or cannot be written.
     """
-    connection = backend.open_writer()
+    with _explained(backend):
+        connection = backend.open_writer()
     try:
-        with backend.schema_transaction(connection):
+        with _explained(backend), backend.schema_transaction(connection):
             state = state_of(connection)
             check_state(state, backend)
             if state is SchemaState.CURRENT:
+                connection.execute(_CHANGE_NOTHING)
                 return False
             command.upgrade(_config(connection), "head")
             backend.install_triggers(connection, TIMESTAMPED)
             if state is SchemaState.NEW:
                 seed(connection)
         return True
-    except (DBAPIError, CommandError) as error:
-        raise SchemaError(f"the migration of {backend.describe()} failed and left it as it was: {error}") from error
     finally:
         connection.close()
+
+
+@contextmanager
+def _explained(backend: Backend) -> Iterator[None]:
+    """Put an error of the database at the start into words for the operator.  Raises StartError, SchemaError."""
+    where = backend.describe()
+    try:
+        yield
+    except OSError as error:
+        raise StartError(f"{where} cannot be used: {error.filename}: {error.strerror}") from error
+    except (DBAPIError, CommandError) as error:
+        explained = backend.explain(error)
+        if explained is None:
+            raise SchemaError(f"the migration of {where} failed and left it as it was: {error}") from error
+        driver_text = getattr(error, "orig", error)
+        raise StartError(f"{where} cannot be used: {explained.message} ({driver_text})") from error
 
 
 def check_state(state: SchemaState, backend: Backend) -> None:
@@ -71,7 +90,10 @@ def check_state(state: SchemaState, backend: Backend) -> None:
     if state is SchemaState.FOREIGN:
         raise SchemaError(f"{where} holds tables that are not nofx-grpc's: give it a database of its own")
     if state is SchemaState.TOO_NEW:
-        raise SchemaError(f"{where} was written by a newer release: this one knows schemas up to {newest_version()}")
+        raise SchemaError(
+            f"{where} was written by a newer release: this one knows schemas up to {newest_version()}. Start that "
+            "release, or restore a backup from before it"
+        )
 
 
 def newest_version() -> str:
@@ -79,7 +101,7 @@ def newest_version() -> str:
     return ScriptDirectory(str(_MIGRATIONS)).get_current_head() or ""
 
 
-def _state_of_version(version: str) -> SchemaState:
+def _state_of_version(version: str | None) -> SchemaState:
     known = {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
     if version not in known:
         return SchemaState.TOO_NEW

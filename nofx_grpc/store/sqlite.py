@@ -5,21 +5,19 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine
-from sqlalchemy.exc import DBAPIError, ResourceClosedError
+from sqlalchemy.exc import DBAPIError
 
-from nofx_grpc.errors import NofxError, SchemaError, StoreFull, StoreUnavailable
+from nofx_grpc.errors import NofxError, SchemaError, StartError, StoreFull, StoreUnavailable
 from nofx_grpc.store.metadata import Timestamped
 
 # A quota or a limit on the size of files is reported as IOERR_WRITE.
 _NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
 _BROKEN = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_CORRUPT", "SQLITE_NOTADB")
-# What the driver and SQLAlchemy raise for a connection that was closed.
-_CLOSED = (sqlite3.ProgrammingError, ResourceClosedError)
 
 
 class FileLock:
@@ -86,7 +84,11 @@ class SqliteBackend:
         return self.path.exists()
 
     def open_writer(self) -> Connection:
-        connection = self._engine("rwc").connect()
+        with suppress(FileExistsError):
+            # Readable by its owner only, as SQLite then makes the files beside it.  An existing one must not be opened
+            # here: to close it would release all locks that this process holds on it.
+            os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        connection = self._engine("rw").connect()
         # FULL: an acknowledged write survives the loss of power (one fsync for each commit).
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
             connection.exec_driver_sql(f"PRAGMA {pragma}")
@@ -113,22 +115,23 @@ class SqliteBackend:
 
     @contextmanager
     def schema_transaction(self, connection: Connection) -> Iterator[None]:
-        # Tables are rebuilt in a migration, which foreign keys would get in the way of; they can only be
-        # switched off outside a transaction, and are checked before the commit instead.
-        connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
         if not self.write_lock.acquire(self._busy_milliseconds / 1000):
-            raise StoreUnavailable(f"{self.path} is locked by another process")
+            raise StartError(f"{self.path} is locked by another process: stop that one first")
         try:
+            # Tables are rebuilt in a migration, which foreign keys would get in the way of; they can only be
+            # switched off outside a transaction, and are checked before the commit instead.
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
             connection.exec_driver_sql(self.begin_write)
             yield
             if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
                 raise SchemaError(f"the migration of {self.path} would break {len(broken)} foreign keys: {broken[:5]}")
             connection.exec_driver_sql("COMMIT")
         finally:
-            if self.in_transaction(connection):
-                connection.exec_driver_sql("ROLLBACK")
+            with suppress(DBAPIError):  # the error that led here tells more
+                if self.in_transaction(connection):
+                    connection.exec_driver_sql("ROLLBACK")
+                connection.exec_driver_sql("PRAGMA foreign_keys=ON")
             self.write_lock.release()
-            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
 
     def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
         for name in connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'").scalars().all():
@@ -137,15 +140,14 @@ class SqliteBackend:
             connection.exec_driver_sql(sql)
 
     def in_transaction(self, connection: Connection) -> bool:
-        try:
-            return driver_connection(connection).in_transaction
-        except _CLOSED:
-            return False
+        return not self.is_lost(connection) and driver_connection(connection).in_transaction
 
     def is_lost(self, connection: Connection) -> bool:
+        if connection.closed or connection.invalidated:
+            return True
         try:
-            return connection.invalidated or driver_connection(connection).total_changes < 0
-        except _CLOSED:
+            return driver_connection(connection).total_changes < 0  # never: only a closed connection minds the question
+        except sqlite3.ProgrammingError:
             return True
 
     def explain(self, error: BaseException) -> NofxError | None:
@@ -188,8 +190,6 @@ def _trigger(table: Timestamped) -> str:
 def driver_connection(connection: Connection) -> sqlite3.Connection:
     """The sqlite3 connection under a SQLAlchemy connection."""
     raw = connection.connection.driver_connection
-    if raw is None:
-        raise ResourceClosedError("the connection was closed")
     if not isinstance(raw, sqlite3.Connection):
         raise TypeError(f"expected a sqlite3 connection, got {type(raw).__name__}")
     return raw

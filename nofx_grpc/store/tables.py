@@ -59,5 +59,6 @@ TIMESTAMPED = tuple(
         signal_sources.user_signal_sources,
         traders.traders,
         system_config.system_config,
+        beta_codes.beta_codes,
     )
 )

@@ -105,7 +105,7 @@ class GroupCommitWriter:
                 job.future.get_loop().call_soon_threadsafe(_deliver, batch)
         try:
             self._backend.checkpoint(self._connection)
-        except DBAPIError as error:
+        except Exception as error:  # noqa: BLE001  # all is committed: the next start does what this one could not
             logger.warning("checkpoint_failed", error=_text(error))
         self._connection.close()
 
