@@ -2,6 +2,7 @@
 
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
+from nofx_grpc.crypto.envelope import Location
 from nofx_grpc.store.metadata import key_column, metadata, text_column, time_column
 
 set_aside = Table(
@@ -30,3 +31,8 @@ def keep(connection: Connection, rows: list[dict[str, object]]) -> None:
 def read_all(connection: Connection) -> list[dict[str, str]]:
     """Everything set aside, content sealed."""
     return [dict(row._mapping) for row in connection.execute(_ALL)]
+
+
+def location(source_table: str, source_key: str, code: str) -> Location:
+    """Where the content of such a row is sealed for."""
+    return Location(set_aside.name, "content", source_table, f"{code} {source_key}")
