@@ -29,6 +29,7 @@ from nofx_grpc.store.bootstrap import FirstStart
 from nofx_grpc.store.sqlite import SqliteBackend
 from nofx_grpc.store.tokens import Token
 
+KEY = "DATA_ENCRYPTION_KEY"
 _MOST_SHOWN = 10
 
 
@@ -64,19 +65,21 @@ def config_rules() -> ConfigRules:
     )
 
 
-def key_in_env_file(path: Path) -> str:
-    """The DATA_ENCRYPTION_KEY of an .env file.  Raises SettingsError if there is none."""
+def key_of_env_file(path: Path | None) -> dict[str, str]:
+    """The DATA_ENCRYPTION_KEY of an .env file, by its name; nothing without a file.  Raises SettingsError."""
+    if path is None:
+        return {}
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise SettingsError(f"the env file {path} cannot be read: {reason}") from error
     for line in reversed(lines):  # the last one wins
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and name.strip() == "DATA_ENCRYPTION_KEY" and value.strip():
-            value = value.strip()
-            return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
-    raise SettingsError(f"the env file {path} has no DATA_ENCRYPTION_KEY")
+        name, _, value = line.strip().removeprefix("export ").partition("=")
+        if name.strip() == KEY and (value := value.strip()):
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            return {KEY: value[1:-1] if quoted else value}
+    raise SettingsError(f"the env file {path} has no {KEY}")
 
 
 def show(report: Report, settings: Settings) -> None:
