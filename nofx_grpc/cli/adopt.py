@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -35,6 +36,8 @@ _MOST_SHOWN = 10
 
 def run(settings: Settings, source: Path, to: str, *, in_place: bool) -> Report:
     """Adopt the database at `source`, to the URL `to` or to the store of the settings.  Raises StartError."""
+    if to and in_place:
+        raise typer.BadParameter("--to and --in-place exclude each other")
     source = source.absolute().resolve()
     target = source if in_place else _path_of(to or settings.database_url.get_secret_value())
     if target == source and not in_place:
@@ -65,10 +68,8 @@ def config_rules() -> ConfigRules:
     )
 
 
-def key_of_env_file(path: Path | None) -> dict[str, str]:
-    """The DATA_ENCRYPTION_KEY of an .env file, by its name; nothing without a file.  Raises SettingsError."""
-    if path is None:
-        return {}
+def key_in_env_file(path: Path) -> str:
+    """The DATA_ENCRYPTION_KEY of an .env file.  Raises SettingsError if there is none."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -78,7 +79,7 @@ def key_of_env_file(path: Path | None) -> dict[str, str]:
         name, _, value = line.strip().removeprefix("export ").partition("=")
         if name.strip() == KEY and (value := value.strip()):
             quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-            return {KEY: value[1:-1] if quoted else value}
+            return value[1:-1] if quoted else value
     raise SettingsError(f"the env file {path} has no {KEY}")
 
 
