@@ -1,5 +1,8 @@
 """`nofx-grpc health`: asks a server whether it serves.  Imports little, for it runs every few seconds."""
 
+import argparse
+import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +12,21 @@ from grpc_health.v1 import health_pb2 as pb
 
 from nofx_grpc.address import DEFAULT_LISTEN, UNIX, check_address, host_and_port, reachable
 from nofx_grpc.cli.certificates import names_of
+from nofx_grpc.cli.reports import EXIT_FAILED
 from nofx_grpc.errors import SettingsError
 
 _CHECK = "/grpc.health.v1.Health/Check"
+
+
+def run(arguments: list[str]) -> None:
+    """Ask as the command line says, and print the answer; exits with 1 if the server does not serve."""
+    options = _parser().parse_args(arguments)
+    listen, cert = settings_of(options.config, os.environ)
+    problem = check(options.address or listen, options.cacert or cert, options.timeout)
+    if problem:
+        print(problem, file=sys.stderr)
+        sys.exit(EXIT_FAILED)
+    print("SERVING")
 
 
 def settings_of(config: Path | None, env: Mapping[str, str]) -> tuple[str, str]:
@@ -52,6 +67,17 @@ def check(address: str, cert: str, timeout: float) -> str:
     if response.status == pb.HealthCheckResponse.SERVING:
         return ""
     return f"{address} answers {pb.HealthCheckResponse.ServingStatus.Name(response.status)}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "nofx-grpc health", description="Ask a server whether it serves: exit code 0 if so, else 1."
+    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="a TOML file of settings; the environment wins")
+    parser.add_argument("--address", help="host:port or unix:path, in place of NOFX_GRPC_LISTEN")
+    parser.add_argument("--cacert", metavar="FILE", help="certificate to expect, in place of NOFX_GRPC_TLS_CERT")
+    parser.add_argument("--timeout", metavar="SECONDS", type=float, default=3.0, help="wait for an answer (default: 3)")
+    return parser
 
 
 def _channel(target: str, cert: str) -> grpc.Channel:
