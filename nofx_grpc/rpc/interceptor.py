@@ -5,6 +5,7 @@ told in our words.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ logger = structlog.get_logger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs only
 
 ANONYMOUS = Identity("anonymous", "", frozenset())
+_REVISION = re.compile("[0-9]{1,19}")
 _POLL_SECONDS = 0.02
 _REFUSALS_ON_RECORD_PER_MINUTE = 60
 
@@ -84,12 +86,11 @@ class Gate:
         text = next((value for key, value in context.invocation_metadata() or () if key == "nofx-min-revision"), None)
         if text is None:
             return
-        try:
-            wanted = int(text)
-        except ValueError:
+        if not _REVISION.fullmatch(str(text)):
             raise InvalidArgument(
                 Violation("nofx-min-revision", "expected the number that an answer's nofx-revision had")
-            ) from None
+            )
+        wanted = int(text)
         until = time.monotonic() + self.limits.min_revision_seconds
         while self.db.revision < wanted:
             current = (await self.db.read(revisions.read_state)).revision

@@ -1,0 +1,253 @@
+"""The gate before every handler: size, parsing, deadline, revision, metadata, errors; Exchanges stand for all."""
+
+import asyncio
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from nofx_grpc.rpc.identity import Tokens
+from nofx_grpc.rpc.interceptor import Gate, GatedMethod, Limits
+from nofx_grpc.store import exchanges
+from nofx_grpc.v1 import exchanges_pb2 as pb
+from tests.support.rpcs import METHODS, call_raw
+from tests.support.service import RunningService, refused, running_service
+
+Code = grpc.StatusCode
+
+GET, CREATE, IMPORT = (
+    METHODS[name] for name in ("Exchanges.GetExchange", "Exchanges.CreateExchange", "BetaCodes.ImportBetaCodes")
+)
+BINANCE = pb.GetExchangeRequest(user_id="default", id="binance")
+SECRET = "plaintext-5d90c2"
+OKX = pb.CreateExchangeRequest(
+    user_id="default", exchange_id="okx", exchange=pb.Exchange(name="X", type="cex", api_key=SECRET)
+)
+
+
+async def trailing(call: Any) -> dict[str, str]:
+    return {key: str(value) for key, value in await call.trailing_metadata()}
+
+
+# ---- what cannot be read
+
+
+BROKEN = [(method, raw) for method in (GET, CREATE, IMPORT) for raw in (b"\xff", b"\x0a\x05ab", b"\x0a")]
+NOT_UTF8 = [(method, b"\x0a\x02\xff\xfe") for method in (GET, CREATE)]
+
+
+@pytest.mark.parametrize(("method", "raw"), BROKEN + NOT_UTF8)
+async def test_bytes_that_are_no_request(service: RunningService, method: Any, raw: bytes) -> None:
+    async with service.nothing_written():
+        refusal = await refused(call_raw(service.client(), method, raw), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    name = method.input_type.full_name
+    assert refusal.violations == {
+        "request": f"is no {name}: the bytes are damaged or cut off, or a string in it is not UTF-8"
+    }
+
+
+async def test_a_request_of_the_greatest_size_is_looked_at(service: RunningService) -> None:
+    limit = service.app.settings.max_request_bytes
+    await refused(call_raw(service.client(), GET, bytes(limit)), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("method", [GET, CREATE, IMPORT], ids=lambda method: method.name)
+async def test_a_request_over_the_limit(service: RunningService, method: Any) -> None:
+    limit = service.app.settings.max_request_bytes
+    call = call_raw(service.client(), method, bytes(limit + 1))
+    async with service.nothing_written():
+        refusal = await refused(call, Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")
+    assert refusal.text == f"the request has {limit + 1} bytes; at most {limit} are accepted"
+    assert refusal.metadata == {"size": str(limit + 1), "limit": str(limit)}
+
+
+async def test_a_request_far_over_the_limit_is_refused_by_grpc(service: RunningService) -> None:
+    limit = service.app.settings.max_request_bytes
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call_raw(service.client(), GET, bytes(limit + 2 * 1024 * 1024))
+    assert caught.value.code() is Code.RESOURCE_EXHAUSTED
+
+
+async def test_every_wrong_field_is_named_and_no_value_repeated(service: RunningService) -> None:
+    request = pb.CreateExchangeRequest(exchange_id="a\nb", exchange=pb.Exchange(api_key=f"{SECRET}\0"))
+    refusal = await refused(
+        service.client().exchanges.CreateExchange(request), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"
+    )
+    assert set(refusal.violations) == {"user_id", "exchange_id", "exchange.api_key"}
+    assert SECRET not in str(refusal) and all(field in refusal.text for field in refusal.violations)
+
+
+async def test_what_is_missing_as_a_whole_is_named(service: RunningService) -> None:
+    request = pb.CreateExchangeRequest(user_id="default", exchange_id="okx")
+    refusal = await refused(
+        service.client().exchanges.CreateExchange(request), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"
+    )
+    assert set(refusal.violations) == {"exchange"}
+
+
+async def test_who_may_not_call_learns_nothing_about_the_request(service: RunningService) -> None:
+    too_large = bytes(service.app.settings.max_request_bytes + 1)
+    await refused(call_raw(service.client("viewer"), CREATE, too_large), Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    await refused(call_raw(service.anonymous(), CREATE, too_large), Code.UNAUTHENTICATED, "UNAUTHENTICATED")
+
+
+# ---- metadata
+
+
+async def test_every_answer_tells_its_revision_and_history(service: RunningService) -> None:
+    ((history,),) = await service.rows("SELECT history_id FROM store_state")
+    stub = service.client().exchanges
+    before = await service.revision()
+    read, write = stub.GetExchange(BINANCE), stub.CreateExchange(OKX)
+    await read, await write
+    for call, revision in ((read, before), (write, before + 1)):
+        metadata = await trailing(call)
+        assert (metadata["nofx-revision"], metadata["nofx-history"]) == (str(revision), history)
+    listed = stub.ListExchanges(pb.ListExchangesRequest())
+    await listed
+    assert (await trailing(listed))["nofx-revision"] == str(before + 1)
+
+
+async def test_every_error_tells_them_too_but_not_to_strangers(service: RunningService) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as known:
+        await service.client().exchanges.GetExchange(pb.GetExchangeRequest(user_id="default", id="missing"))
+    metadata = dict(known.value.trailing_metadata() or ())
+    assert metadata["nofx-revision"] == str(await service.revision()) and metadata["nofx-history"]
+    with pytest.raises(grpc.aio.AioRpcError) as unknown:
+        await service.anonymous().exchanges.GetExchange(BINANCE)
+    assert "nofx-revision" not in {key for key, _ in unknown.value.trailing_metadata() or ()}
+
+
+async def test_a_read_at_a_revision_that_is_there(service: RunningService) -> None:
+    client = service.client(**{"nofx-min-revision": str(await service.revision())})
+    assert (await client.exchanges.GetExchange(BINANCE)).id == "binance"
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "-1", "1_0", " 1", "9" * 5000])
+async def test_a_revision_that_is_no_number(service: RunningService, text: str) -> None:
+    call = service.client(**{"nofx-min-revision": text}).exchanges.GetExchange(BINANCE)
+    refusal = await refused(call, Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert set(refusal.violations) == {"nofx-min-revision"}
+
+
+async def test_a_read_waits_for_its_revision(service: RunningService) -> None:
+    later = await service.revision() + 1
+    reader = service.client(**{"nofx-min-revision": str(later)})
+    request = pb.GetExchangeRequest(user_id="default", id="okx")
+    waiting = asyncio.ensure_future(reader.exchanges.GetExchange(request))
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    await service.client().exchanges.CreateExchange(OKX)
+    assert (await waiting).revision == later
+
+
+@pytest.mark.parametrize("ahead", [1, 10**18])
+async def test_a_revision_that_does_not_come(tmp_path: Path, ahead: int) -> None:
+    async with running_service(tmp_path / "data", env={"NOFX_GRPC_MIN_REVISION_WAIT_SECONDS": "0.1"}) as service:
+        current = await service.revision()
+        client = service.client(**{"nofx-min-revision": str(current + ahead)})
+        async with service.nothing_written():
+            for call in (client.exchanges.GetExchange(BINANCE), client.exchanges.CreateExchange(OKX)):
+                refusal = await refused(call, Code.UNAVAILABLE, "REVISION_NOT_REACHED")
+                assert refusal.retry_seconds == 1
+                assert refusal.metadata == {"wanted": str(current + ahead), "current": str(current)}
+
+
+# ---- deadlines
+
+
+class LateContext:
+    """What the server sees of a call whose deadline has passed."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+        self.aborted: tuple[grpc.StatusCode, str] | None = None
+
+    def peer(self) -> str:
+        return "unix:"
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", f"Bearer {self._token}"),)
+
+    def time_remaining(self) -> float:
+        return 0.0
+
+    async def abort(self, code: grpc.StatusCode, text: str, metadata: object) -> None:
+        self.aborted = code, text
+        raise grpc.aio.AbortError
+
+
+async def test_a_call_that_comes_too_late_is_not_begun(service: RunningService) -> None:
+    begun: list[object] = []
+
+    async def behavior(request: object, call: object) -> pb.Exchange:
+        begun.append(request)
+        return pb.Exchange()
+
+    app, context = service.app, LateContext(service.token("admin"))
+    tokens = Tokens(app.db, lambda: datetime.now(UTC))
+    method = GatedMethod(Gate(app.db, app.envelope, tokens, Limits()), CREATE, behavior)
+    with pytest.raises(grpc.aio.AbortError):
+        await method.unary_unary(OKX.SerializeToString(), context)  # type: ignore[arg-type]  # what it needs of one
+    expected = Code.DEADLINE_EXCEEDED, "the deadline passed before the work was started; nothing was done"
+    assert context.aborted == expected and begun == []
+
+
+async def test_a_write_whose_caller_has_gone_is_not_done(service: RunningService) -> None:
+    release = threading.Event()
+    blocking = asyncio.ensure_future(service.app.db.write(lambda _: release.wait(10)))
+    await asyncio.sleep(0.05)
+    client = service.client()
+    before = await service.contents()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.exchanges.CreateExchange(OKX, timeout=0.3)
+    assert caught.value.code() is Code.DEADLINE_EXCEEDED
+    await asyncio.sleep(0.2)  # until the server has heard of it
+    release.set()
+    await blocking
+    await service.app.db.write(lambda _: None)  # after whatever was queued
+    assert await service.contents() == before
+
+
+# ---- errors that nobody expected
+
+
+async def test_an_unexpected_error_is_told_by_an_id_only(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError(f"unexpected {SECRET}")
+
+    monkeypatch.setattr(exchanges.resource, "get", broken)
+    with capture_logs() as logs:
+        refusal = await refused(service.client().exchanges.GetExchange(BINANCE), Code.INTERNAL, "INTERNAL")
+    incident = refusal.metadata["incident"]
+    assert refusal.text == f"internal error; the server's log tells more under {incident}"
+    assert SECRET not in str(refusal)
+    (logged,) = [entry for entry in logs if entry["event"] == "internal_error"]
+    assert (logged["incident"], logged["method"]) == (incident, "/nofx_grpc.v1.Exchanges/GetExchange")
+
+
+async def test_an_unexpected_error_in_a_write_leaves_nothing(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError(f"unexpected {SECRET}")
+
+    monkeypatch.setattr(exchanges.resource, "log", broken)
+    async with service.nothing_written():
+        refusal = await refused(service.client().exchanges.CreateExchange(OKX), Code.INTERNAL, "INTERNAL")
+    assert SECRET not in str(refusal)
+    monkeypatch.undo()
+    await service.client().exchanges.CreateExchange(OKX)
+
+
+async def test_an_unknown_method_is_unimplemented(service: RunningService) -> None:
+    call = service.client().channel.unary_unary("/nofx_grpc.v1.Exchanges/DropEverything", bytes, bytes)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(b"")
+    assert caught.value.code() is Code.UNIMPLEMENTED
