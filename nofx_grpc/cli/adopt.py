@@ -25,6 +25,7 @@ from nofx_grpc.settings import Settings
 from nofx_grpc.store.adoption.adopt import Adoption
 from nofx_grpc.store.adoption.report import Report
 from nofx_grpc.store.adoption.rules import ConfigRules, Keys
+from nofx_grpc.store.adoption.source import check_is_database
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.bootstrap import FirstStart
 from nofx_grpc.store.sqlite import SqliteBackend
@@ -42,6 +43,7 @@ def run(settings: Settings, source: Path, to: str, *, in_place: bool) -> Report:
     target = source if in_place else _path_of(to or settings.database_url.get_secret_value())
     if target == source and not in_place:
         raise AdoptionError(f"{source} cannot be adopted to itself: name another database by --to, or give --in-place")
+    check_is_database(source)
     data_dir.prepare(settings.data_dir)
     with data_dir.locked(settings.data_dir), _bar() as progress:
         unused = data_dir.is_unused(settings.data_dir)

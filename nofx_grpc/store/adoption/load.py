@@ -90,12 +90,14 @@ class Loader:
         if left in self._tools.source.tables:
             detail = "NOFX's rebuild of exchanges was interrupted: rows that are only here were adopted too"
             self._report.add(Severity.WARNING, "leftover_table", left, "", detail)
-        for table in (rows.EXCHANGES.name, left):
-            for row in self._rows(rows.EXCHANGES, "" if table == rows.EXCHANGES.name else table):
-                self._references.add_exchange(row.values["user_id"], row.key[0])
-                self._report.table(left).adopted += table == left
-                self._report.table(rows.EXCHANGES.name).adopted -= table == left  # `_insert` counts it there
-                yield row.values
+        for row in self._rows(rows.EXCHANGES):
+            self._references.add_exchange(row.values["user_id"], row.key[0])
+            yield row.values
+        for row in self._rows(rows.EXCHANGES, left):
+            self._references.add_exchange(row.values["user_id"], row.key[0])
+            self._report.table(left).adopted += 1
+            self._report.table(rows.EXCHANGES.name).adopted -= 1  # `_insert` counts it there
+            yield row.values
 
     def _signal_sources(self) -> Iterator[Values]:
         ids: set[int] = set()
