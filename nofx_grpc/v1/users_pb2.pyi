@@ -47,7 +47,9 @@ class User(_message.Message):
     email: _builtins.str
     """The e-mail, unique without regard to case. Needed on create."""
     otp_verified: _builtins.bool
-    """Whether the user has proven to have the OTP secret."""
+    """Whether the registration is complete: the user has proven to have the OTP secret, or an admin has set the password
+    of a user without one.
+    """
     password_set: _builtins.bool
     """Whether a password is stored."""
     can_log_in: _builtins.bool

@@ -129,14 +129,16 @@ class UsersServicer:
 
     def UpdateUser(self, request, context):
         """Changes the fields of a user that the mask names.
-        Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail).
+        Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail), FAILED_PRECONDITION (the user
+        "default").
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUser(self, request, context):
-        """Deletes a user for good, with all that is theirs, in one step. The user "default" cannot be deleted.
+        """Deletes a user for good, with all that is theirs, in one step; tokens that are limited to the user are revoked, and
+        the beta code of a registration that is not complete is good again. The user "default" cannot be deleted.
         Permission: ADMIN.
         Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (the user has traders and `force` is not set), FAILED_PRECONDITION (the
         user "default").
@@ -196,10 +198,10 @@ class UsersServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetOtp(self, request, context):
-        """Makes a new OTP secret, which replaces the old one at once. The password and a code are the proof; without them the
-        caller must be admin.
-        Permission: LOGIN with proof, else ADMIN. Errors: NOT_FOUND, LOGIN_REFUSED, RATE_LIMITED, PERMISSION_DENIED (no
-        proof, from another role than admin).
+        """Makes a new OTP secret, which replaces the old one at once. The password and, where the user has OTP, a code are the
+        proof; without them the caller must be admin. A registration that is not complete is completed by the new secret.
+        Permission: LOGIN with proof, else ADMIN. Errors: LOGIN_REFUSED, RATE_LIMITED; without proof NOT_FOUND,
+        FAILED_PRECONDITION (the user "default") and PERMISSION_DENIED (another role than admin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

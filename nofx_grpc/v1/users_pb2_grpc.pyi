@@ -52,10 +52,12 @@ class UsersStub:
     """
     UpdateUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.UpdateUserRequest, _users_pb2.User]
     """Changes the fields of a user that the mask names.
-    Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail).
+    Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail), FAILED_PRECONDITION (the user
+    "default").
     """
     DeleteUser: _grpc.UnaryUnaryMultiCallable[_users_pb2.DeleteUserRequest, _users_pb2.DeleteUserResponse]
-    """Deletes a user for good, with all that is theirs, in one step. The user "default" cannot be deleted.
+    """Deletes a user for good, with all that is theirs, in one step; tokens that are limited to the user are revoked, and
+    the beta code of a registration that is not complete is good again. The user "default" cannot be deleted.
     Permission: ADMIN.
     Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (the user has traders and `force` is not set), FAILED_PRECONDITION (the
     user "default").
@@ -87,10 +89,10 @@ class UsersStub:
     Permission: ADMIN. Errors: NOT_FOUND, FAILED_PRECONDITION (the user "default").
     """
     ResetOtp: _grpc.UnaryUnaryMultiCallable[_users_pb2.ResetOtpRequest, _users_pb2.ResetOtpResponse]
-    """Makes a new OTP secret, which replaces the old one at once. The password and a code are the proof; without them the
-    caller must be admin.
-    Permission: LOGIN with proof, else ADMIN. Errors: NOT_FOUND, LOGIN_REFUSED, RATE_LIMITED, PERMISSION_DENIED (no
-    proof, from another role than admin).
+    """Makes a new OTP secret, which replaces the old one at once. The password and, where the user has OTP, a code are the
+    proof; without them the caller must be admin. A registration that is not complete is completed by the new secret.
+    Permission: LOGIN with proof, else ADMIN. Errors: LOGIN_REFUSED, RATE_LIMITED; without proof NOT_FOUND,
+    FAILED_PRECONDITION (the user "default") and PERMISSION_DENIED (another role than admin).
     """
 
 @_typing.type_check_only
@@ -114,10 +116,12 @@ class UsersAsyncStub(UsersStub):
     """
     UpdateUser: _aio.UnaryUnaryMultiCallable[_users_pb2.UpdateUserRequest, _users_pb2.User]  # type: ignore[assignment]
     """Changes the fields of a user that the mask names.
-    Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail).
+    Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail), FAILED_PRECONDITION (the user
+    "default").
     """
     DeleteUser: _aio.UnaryUnaryMultiCallable[_users_pb2.DeleteUserRequest, _users_pb2.DeleteUserResponse]  # type: ignore[assignment]
-    """Deletes a user for good, with all that is theirs, in one step. The user "default" cannot be deleted.
+    """Deletes a user for good, with all that is theirs, in one step; tokens that are limited to the user are revoked, and
+    the beta code of a registration that is not complete is good again. The user "default" cannot be deleted.
     Permission: ADMIN.
     Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (the user has traders and `force` is not set), FAILED_PRECONDITION (the
     user "default").
@@ -149,10 +153,10 @@ class UsersAsyncStub(UsersStub):
     Permission: ADMIN. Errors: NOT_FOUND, FAILED_PRECONDITION (the user "default").
     """
     ResetOtp: _aio.UnaryUnaryMultiCallable[_users_pb2.ResetOtpRequest, _users_pb2.ResetOtpResponse]  # type: ignore[assignment]
-    """Makes a new OTP secret, which replaces the old one at once. The password and a code are the proof; without them the
-    caller must be admin.
-    Permission: LOGIN with proof, else ADMIN. Errors: NOT_FOUND, LOGIN_REFUSED, RATE_LIMITED, PERMISSION_DENIED (no
-    proof, from another role than admin).
+    """Makes a new OTP secret, which replaces the old one at once. The password and, where the user has OTP, a code are the
+    proof; without them the caller must be admin. A registration that is not complete is completed by the new secret.
+    Permission: LOGIN with proof, else ADMIN. Errors: LOGIN_REFUSED, RATE_LIMITED; without proof NOT_FOUND,
+    FAILED_PRECONDITION (the user "default") and PERMISSION_DENIED (another role than admin).
     """
 
 class UsersServicer(metaclass=_abc_1.ABCMeta):
@@ -197,7 +201,8 @@ class UsersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.User, _abc.Awaitable[_users_pb2.User]]:
         """Changes the fields of a user that the mask names.
-        Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail).
+        Permission: ADMIN. Errors: NOT_FOUND, ETAG_MISMATCH, ALREADY_EXISTS (the e-mail), FAILED_PRECONDITION (the user
+        "default").
         """
 
     @_abc_1.abstractmethod
@@ -206,7 +211,8 @@ class UsersServicer(metaclass=_abc_1.ABCMeta):
         request: _users_pb2.DeleteUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.DeleteUserResponse, _abc.Awaitable[_users_pb2.DeleteUserResponse]]:
-        """Deletes a user for good, with all that is theirs, in one step. The user "default" cannot be deleted.
+        """Deletes a user for good, with all that is theirs, in one step; tokens that are limited to the user are revoked, and
+        the beta code of a registration that is not complete is good again. The user "default" cannot be deleted.
         Permission: ADMIN.
         Errors: NOT_FOUND, ETAG_MISMATCH, IN_USE (the user has traders and `force` is not set), FAILED_PRECONDITION (the
         user "default").
@@ -280,10 +286,10 @@ class UsersServicer(metaclass=_abc_1.ABCMeta):
         request: _users_pb2.ResetOtpRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_users_pb2.ResetOtpResponse, _abc.Awaitable[_users_pb2.ResetOtpResponse]]:
-        """Makes a new OTP secret, which replaces the old one at once. The password and a code are the proof; without them the
-        caller must be admin.
-        Permission: LOGIN with proof, else ADMIN. Errors: NOT_FOUND, LOGIN_REFUSED, RATE_LIMITED, PERMISSION_DENIED (no
-        proof, from another role than admin).
+        """Makes a new OTP secret, which replaces the old one at once. The password and, where the user has OTP, a code are the
+        proof; without them the caller must be admin. A registration that is not complete is completed by the new secret.
+        Permission: LOGIN with proof, else ADMIN. Errors: LOGIN_REFUSED, RATE_LIMITED; without proof NOT_FOUND,
+        FAILED_PRECONDITION (the user "default") and PERMISSION_DENIED (another role than admin).
         """
 
 def add_UsersServicer_to_server(servicer: UsersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
