@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from math import floor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,9 +15,7 @@ _NOT_SET = Header("", "", "")
 
 def to_timestamp(at: datetime) -> Timestamp:
     """An aware datetime as a Timestamp."""
-    stamp = Timestamp()
-    stamp.FromDatetime(at)
-    return stamp
+    return Timestamp(seconds=floor(at.timestamp()), nanos=at.microsecond * 1000)
 
 
 def header(sealed: str) -> Header:

@@ -62,7 +62,7 @@ def append(connection: Connection, record: AuditRecord) -> None:
         values["user_id"] = record.user_id or scope.touched[0].user_id
     values["at"] = scope.now
     values["revision"] = record.revision if record.revision is not None else scope.revision
-    connection.execute(_INSERT, values)
+    revisions.defer(connection, _INSERT, values)
 
 
 def _summary(touched: list[revisions.Touched]) -> str:

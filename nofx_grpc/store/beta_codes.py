@@ -140,12 +140,6 @@ def _row(record: BetaCode) -> dict[str, object]:
 
 
 def _log_created(connection: Connection, codes: list[BetaCode]) -> None:
-    scope = revisions.scope(connection)
-    touched = len(scope.touched)
-    rows = [
-        revisions.row_of(connection, Kind.BETA_CODE, "", record.code, Operation.CREATE, resource.to_log(record))
-        for record in codes
-    ]
-    revisions.log_many(connection, rows)
-    del scope.touched[touched:]
+    for record in codes:
+        revisions.log_quietly(connection, Kind.BETA_CODE, "", record.code, Operation.CREATE, resource.to_log(record))
     revisions.touch(connection, Kind.BETA_CODE, "", f"({len(codes)} codes)", Operation.CREATE)

@@ -33,6 +33,7 @@ class Job:
     future: asyncio.Future[tuple[Any, int]]
     outcome: tuple[Any, int] | None = None
     error: Exception | None = None
+    scope: revisions.Scope | None = None  # what it did, if it ended well
 
     @property
     def abandoned(self) -> bool:
@@ -98,9 +99,14 @@ class GroupCommitWriter:
             await asyncio.to_thread(self._thread.join)
 
     def _loop(self) -> None:
+        crowded = False
         while (job := self._queue.get()) is not None:
+            if crowded:
+                # More callers are about to come: one commit for all of them costs each less than a commit of its own.
+                time.sleep(self._batch_seconds)
             batch = [job]
             self._run_batch(batch)
+            crowded = len(batch) > 1
             with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
                 job.future.get_loop().call_soon_threadsafe(_deliver, batch)
         try:
@@ -151,12 +157,16 @@ class GroupCommitWriter:
         try:
             for job in self._gather(batch):
                 self._savepoint(job)
-            self._connection.exec_driver_sql("COMMIT")
+            self._commit(batch)
         except Exception as error:  # noqa: BLE001  # nobody may be left without an answer
             logger.warning("batch_rolled_back", jobs=len(batch), error=_text(error))
             self._recover(batch, error)
         else:
             self.revision = self._seen
+
+    def _commit(self, batch: list[Job]) -> None:
+        revisions.insert_deferred(self._connection, (job.scope for job in batch if job.scope is not None))
+        self._connection.exec_driver_sql("COMMIT")
 
     def _gather(self, batch: list[Job]) -> Iterator[Job]:
         """The first job, then those that wait behind it, as long as there is room and time."""
@@ -193,6 +203,7 @@ class GroupCommitWriter:
             self._on_driver("ROLLBACK TO SAVEPOINT job")
             job.error = self._public(error)
         else:
+            job.scope = scope
             self._seen = scope.revision or self._seen
             job.outcome = value, self._seen
         self._on_driver("RELEASE SAVEPOINT job")
@@ -200,7 +211,7 @@ class GroupCommitWriter:
     def _recover(self, batch: list[Job], error: Exception) -> None:
         """Run each job of a batch that did not commit once more, alone; what fails again gets its own error."""
         for job in batch:
-            job.outcome = job.error = None
+            job.outcome = job.error = job.scope = None
         self._rollback()
         if isinstance(error, DBAPIError) and self._backend.commit_is_uncertain(error):
             _fail(batch, StoreUnavailable("the connection was lost; the write may have taken effect"))
@@ -217,7 +228,7 @@ class GroupCommitWriter:
         """Run one job in the transaction that has begun for it."""
         try:
             self._savepoint(job)
-            self._connection.exec_driver_sql("COMMIT")
+            self._commit([job])
         except Exception as error:  # noqa: BLE001  # handed to the caller
             self._rollback()
             job.outcome, job.error = (
