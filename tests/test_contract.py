@@ -10,14 +10,14 @@ from nofx_grpc import errors
 from nofx_grpc.rpc.status import CODES, code_of, status_of
 from nofx_grpc.services import Service
 from nofx_grpc.v1 import common_pb2
+from tests.support.comments import comments
 from tests.support.rpcs import METHODS, SERVICES, call_raw, permission_of
 from tests.support.service import RunningService
-from tests.test_protos import comments_of_rpcs
 
 IMPLEMENTED = {cls.DESCRIPTOR.full_name: cls for cls in get_args(Service)}
 
 
-def complaint(name: str, comments: dict[str, str]) -> str:
+def complaint(name: str, comment: str) -> str:
     """What was forgotten of one rpc; '' if nothing was."""
     method = METHODS[name]
     handler = getattr(IMPLEMENTED.get(method.containing_service.full_name), method.name, None)
@@ -29,18 +29,18 @@ def complaint(name: str, comments: dict[str, str]) -> str:
         return "does not take (self, request, call)"
     if permission_of(method) == "UNSPECIFIED":
         return "no permission"
-    return "" if "Permission: " in comments[name] else "no comment that names its permission"
+    return "" if "Permission: " in comment else "no comment that names its permission"
 
 
 def test_every_rpc_is_implemented_has_a_permission_and_a_comment() -> None:
-    comments = comments_of_rpcs()
-    forgotten = {name: why for name in METHODS if (why := complaint(name, comments))}
+    written = comments()
+    forgotten = {name: why for name in METHODS if (why := complaint(name, written[name]))}
     assert forgotten == {} and len(METHODS) > 40
 
 
 def test_every_comment_names_the_permission_that_the_rpc_has() -> None:
-    comments = comments_of_rpcs()
-    assert [name for name in METHODS if f"Permission: {permission_of(METHODS[name])}" not in comments[name]] == []
+    written = comments()
+    assert [name for name in METHODS if f"Permission: {permission_of(METHODS[name])}" not in written[name]] == []
 
 
 async def test_every_rpc_is_served(service: RunningService) -> None:

@@ -1,8 +1,6 @@
 """The conventions that hold for every proto of the service."""
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -10,10 +8,11 @@ from pathlib import Path
 import pytest
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet, MethodOptions
+from google.protobuf.descriptor_pb2 import MethodOptions
 
 from nofx_grpc import errors
 from nofx_grpc.v1 import common_pb2
+from tests.support.comments import comments
 
 PROTOS = Path(__file__).parent.parent / "protos"
 PACKAGE = "nofx_grpc/v1"
@@ -126,45 +125,8 @@ def _name(field: FieldDescriptor) -> str:
 # ---- comments
 
 
-def _sources() -> FileDescriptorSet:
-    """The protos with their comments, which generated code leaves out."""
-    files = sorted(str(path) for path in (PROTOS / PACKAGE).glob("*.proto"))
-    command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTOS)]
-    command += ["--include_source_info", "--descriptor_set_out=/dev/stdout", *files]
-    return FileDescriptorSet.FromString(subprocess.run(command, check=True, capture_output=True).stdout)
-
-
-def _elements(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
-    """The path of each element that has to be explained, as SourceCodeInfo counts it, and its name."""
-    for i, service in enumerate(file.service):
-        yield (6, i), service.name
-        yield from (((6, i, 2, j), f"{service.name}.{rpc.name}") for j, rpc in enumerate(service.method))
-    for i, message in enumerate(file.message_type):
-        assert not message.nested_type, f"{message.name}: nested messages are not looked at here"
-        assert not message.enum_type, f"{message.name}: nested enums are not looked at here"
-        yield (4, i), message.name
-        yield from (((4, i, 2, j), f"{message.name}.{field.name}") for j, field in enumerate(message.field))
-    for i, enum in enumerate(file.enum_type):
-        yield (5, i), enum.name
-        yield from (((5, i, 2, j), value.name) for j, value in enumerate(enum.value))
-    yield from (((7, i), extension.name) for i, extension in enumerate(file.extension))
-
-
-def comments_of_rpcs() -> dict[str, str]:
-    """The comment of each rpc, by the rpc's name."""
-    comments: dict[str, str] = {}
-    for file in _sources().file:
-        places = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
-        names = {path: name for path, name in _elements(file) if path[0] == 6 and len(path) == 4}
-        comments |= {name: places.get(path, "") for path, name in names.items()}
-    return comments
-
-
 def test_everything_has_a_comment() -> None:
-    silent = []
-    for file in _sources().file:
-        comments = {tuple(place.path): place.leading_comments.strip() for place in file.source_code_info.location}
-        silent += [f"{file.name}: {name}" for path, name in _elements(file) if not comments.get(path)]
+    silent = [name for name, comment in comments().items() if not comment]
     assert silent == []
 
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from nofx_grpc.v1 import exchanges_pb2, models_pb2
-from tests.support.service import Client
+from tests.support.service import Client, Refusal, RunningService, refused
 
 # Test data, not a secret: a word that no other text holds, so that a leak can be found.
 SECRET = "plaintext-e7b1a9"
@@ -89,3 +90,16 @@ NOUNS = [
     ),
     Noun("model", {"name": "Mine", "provider": "deepseek", "api_key": SECRET}, models_pb2, "ai_models"),
 ]
+
+
+def assert_hidden(answer: Any) -> None:
+    """No part of an answer or refusal may hold the secret."""
+    assert SECRET not in str(answer) and SECRET.encode() not in getattr(answer, "SerializeToString", bytes)()
+
+
+async def refuse(service: RunningService, call: Any, code: grpc.StatusCode, reason: str) -> Refusal:
+    """A refusal that leaves the store as it was and tells no secret."""
+    async with service.nothing_written():
+        refusal = await refused(call, code, reason)
+    assert_hidden(refusal)
+    return refusal
