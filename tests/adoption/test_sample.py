@@ -25,7 +25,7 @@ SECRET_KEYS = ("jwt_secret", "coin_pool_api_url", "oi_top_api_url")
 @pytest.fixture(scope="module")
 def adopted(tmp_path_factory: pytest.TempPathFactory) -> Adopted:
     directory = tmp_path_factory.mktemp("sample")
-    return adopt(shutil.copy(SAMPLE / "config.db", directory / "config.db"), directory / "data")
+    return adopt(Path(shutil.copy(SAMPLE / "config.db", directory / "config.db")), directory / "data")
 
 
 @pytest.mark.parametrize("table", [name for name in DATABASE["counts"] if name != "system_config"])
@@ -122,7 +122,7 @@ def test_files_with_clear_secrets_are_named(tmp_path: Path) -> None:
 
 
 def test_no_secret_is_in_any_byte_of_what_adoption_writes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    adopted = adopt(shutil.copy(SAMPLE / "config.db", tmp_path / "config.db"), tmp_path / "data")
+    adopted = adopt(Path(shutil.copy(SAMPLE / "config.db", tmp_path / "config.db")), tmp_path / "data")
     written = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
     printed = "".join(capfd.readouterr()) + json.dumps(adopted.report.as_json())
     secrets = clear_secrets()

@@ -78,11 +78,11 @@ class NofxDatabase:
         sql = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608  # names of the tests
         self.connection.execute(sql, tuple(values.values()))
 
-    def user(self, id: str = "u1", **values: object) -> None:
+    def user(self, id: object = "u1", **values: object) -> None:
         given: dict[str, object] = {"email": f"{id}@example.com", "password_hash": BCRYPT, "otp_verified": 1}
         self.insert("users", id=id, created_at=CREATED, updated_at=UPDATED, **(given | values))
 
-    def model(self, id: str = "u1_deepseek", user_id: str = "u1", **values: object) -> None:
+    def model(self, id: object = "u1_deepseek", user_id: object = "u1", **values: object) -> None:
         given: dict[str, object] = {"name": "DeepSeek", "provider": "deepseek", "enabled": 1}
         times = {"created_at": CREATED, "updated_at": UPDATED}
         self.insert("ai_models", id=id, user_id=user_id, **(given | times | values))
@@ -92,7 +92,7 @@ class NofxDatabase:
         times = {"created_at": CREATED, "updated_at": UPDATED}
         self.insert(table, id=id, user_id=user_id, **(given | times | values))
 
-    def trader(self, id: str = "t1", user_id: str = "u1", **values: object) -> None:
+    def trader(self, id: object = "t1", user_id: object = "u1", **values: object) -> None:
         given: dict[str, object] = {"name": "T", "ai_model_id": "u1_deepseek", "exchange_id": "binance"}
         given |= {"initial_balance": 100.0, "created_at": CREATED, "updated_at": UPDATED}
         self.insert("traders", id=id, user_id=user_id, **(given | values))

@@ -21,6 +21,7 @@ class Converted(NamedTuple):
 
 
 Convert = Callable[[Cell, Any], Converted]
+"""Given a cell, and what stands for one that is NULL or cannot be used."""
 
 INT32: Final = range(-(2**31), 2**31)
 _FALSE: Final = {"0", "false", "f", "no", "off", ""}
