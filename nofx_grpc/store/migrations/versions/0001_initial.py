@@ -50,7 +50,14 @@ def upgrade() -> None:
         Column("revision", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("code", name=op.f("pk_beta_codes")),
     )
-    op.create_index(op.f("ix_beta_codes_used_code"), "beta_codes", ["used", "code"], unique=False)
+    op.create_index(
+        op.f("ix_beta_codes_spent"),
+        "beta_codes",
+        ["code"],
+        unique=False,
+        sqlite_where=sa.text("used = 1"),
+        postgresql_where=sa.text("used"),
+    )
     op.create_table(
         "change_log",
         Column("revision", sa.BigInteger(), autoincrement=False, nullable=False),
