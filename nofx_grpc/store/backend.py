@@ -39,6 +39,9 @@ class Backend(Protocol):
     def open_reader(self) -> Connection:
         """A connection in autocommit mode that cannot write."""
 
+    def open_inspector(self) -> Connection:
+        """A connection for a look at a database that may not be ours: nothing is left beside it."""
+
     def describe(self) -> str:
         """The database as a person would name it, without credentials."""
 

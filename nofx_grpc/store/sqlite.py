@@ -97,6 +97,15 @@ class SqliteBackend:
     def open_reader(self) -> Connection:
         return self._engine("ro").connect()
 
+    def open_inspector(self) -> Connection:
+        # In WAL mode even a reader makes the files beside the database, or writes to them.
+        def beside(suffix: str) -> bool:
+            return self.path.with_name(self.path.name + suffix).exists()
+
+        if beside("-shm") and beside("-wal"):
+            return self._engine("ro&readonly_shm=1").connect()
+        return self._engine("ro" if beside("-wal") or beside("-journal") else "ro&immutable=1").connect()
+
     def _engine(self, mode: str) -> Engine:
         uri = f"file:{quote(str(self.path))}?mode={mode}"
         busy = self._busy_milliseconds

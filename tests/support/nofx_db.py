@@ -2,7 +2,11 @@
 
 import os
 import sqlite3
+import subprocess
+import sys
 from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -116,3 +120,24 @@ class NofxDatabase:
     def close(self) -> Path:
         self.connection.close()
         return self.path
+
+
+@contextmanager
+def held_open(path: Path, sql: str) -> Iterator[int]:
+    """Another process, whose id is given, has run a statement and keeps the database open until the block ends."""
+    script = (
+        "import sqlite3, sys\n"
+        "connection = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "connection.execute(sys.argv[2]).fetchall()\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", script, str(path), sql]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        if process.stdout is None or process.stdin is None:
+            raise RuntimeError("the process has no pipes")
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.stdin.close()

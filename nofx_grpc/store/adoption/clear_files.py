@@ -23,7 +23,7 @@ def clear_files(database: Path, backup: str) -> Iterator[ClearFile]:
                 yield ClearFile(str(beside), "the latest writes to NOFX's database")
     else:
         yield ClearFile(backup, "the backup of NOFX's database")
-    yield from _neighbours(database.parent)
+    yield from (file for file in _neighbours(database.parent) if file.path != backup)
 
 
 def _neighbours(directory: Path) -> Iterator[ClearFile]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from shutil import copyfile
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from nofx_grpc.errors import AdoptionError
@@ -41,19 +41,22 @@ Cell = None | int | float | str | bytes
 
 
 class Source:
-    """A snapshot of the database.  `state` is how it was found: clean, wal (in use, or not closed) or left_over."""
+    """A snapshot of the database.  `state` is how it was found: clean, wal (in use, or not closed) or left_over.
+
+    Every method raises AdoptionError where the file is damaged.
+    """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, state: str, files: dict[str, FileState]) -> None:
         connection.text_factory = _text
         self.path, self.state, self.files, self.connection = path, state, files, connection
-        names = connection.execute(
+        names = self._query(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
         )
-        self.tables: dict[str, list[str]] = {str(name): self._columns(str(name)) for (name,) in names.fetchall()}
+        self.tables: dict[str, list[str]] = {str(name): self._columns(str(name)) for (name,) in list(names)}
 
     def count(self, table: str) -> int:
-        count = f"SELECT count(*) FROM {_quoted(table)}"  # noqa: S608  # a name from sqlite_master, quoted
-        return int(self.connection.execute(count).fetchone()[0])
+        [(count,)] = self._query(f"SELECT count(*) FROM {_quoted(table)}")  # noqa: S608  # of sqlite_master, quoted
+        return int(count)
 
     def texts_with_prefix(self, prefix: str) -> Iterator[str]:
         """Every text, in whatever table and column, that begins with this."""
@@ -61,28 +64,32 @@ class Source:
             for name in map(_quoted, columns):
                 text = f"CAST({name} AS TEXT)"  # a blob may hold text too
                 sql = f"SELECT {text} FROM {_quoted(table)} WHERE substr({text}, 1, ?) = ?"  # noqa: S608  # as above
-                yield from (str(row[0]) for row in self.connection.execute(sql, (len(prefix), prefix)))
+                yield from (str(row[0]) for row in self._query(sql, len(prefix), prefix))
 
     def rows(self, table: str) -> Iterator[dict[str, Cell]]:
-        """Every row by column name.  Raises AdoptionError where the file is damaged."""
+        """Every row by column name."""
         columns = self.tables[table]
         names = ", ".join(_quoted(name) for name in columns)
-        try:
-            for row in self.connection.execute(f"SELECT {names} FROM {_quoted(table)}"):  # noqa: S608  # as above
-                yield dict(zip(columns, row, strict=True))
-        except sqlite3.DatabaseError as error:
-            raise AdoptionError(f"{self.path} is damaged: table {table} cannot be read: {error}") from error
+        for row in self._query(f"SELECT {names} FROM {_quoted(table)}"):  # noqa: S608  # as above
+            yield dict(zip(columns, row, strict=True))
 
     def damages(self) -> list[str]:
         """What SQLite says is wrong with the file; empty if nothing is."""
-        found = [str(row[0]) for row in self.connection.execute("PRAGMA quick_check(20)")]
+        found = [str(row[0]) for row in self._query("PRAGMA quick_check(20)")]
         return [] if found == ["ok"] else found
 
     def close(self) -> None:
         self.connection.close()
 
     def _columns(self, table: str) -> list[str]:
-        return [str(row[1]) for row in self.connection.execute(f"PRAGMA table_info({_quoted(table)})")]
+        return [str(row[1]) for row in self._query(f"PRAGMA table_info({_quoted(table)})")]
+
+    def _query(self, sql: str, *parameters: Any) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query.  Raises AdoptionError where the file is damaged."""
+        try:
+            yield from self.connection.execute(sql, parameters)
+        except sqlite3.DatabaseError as error:
+            raise AdoptionError(f"{self.path} is damaged: {error}. Mend it first: sqlite3 FILE .recover") from error
 
 
 def open_source(path: Path) -> Source:

@@ -89,7 +89,8 @@ def exclusive(source: Source) -> Iterator[None]:
         connection.execute("ROLLBACK")  # the lock is kept: see locking_mode
         connection.execute("PRAGMA journal_mode=DELETE")  # a -wal beside the new file would be taken for its own
         connection.execute("BEGIN EXCLUSIVE")
-        _beside(source.path, "-journal").unlink(missing_ok=True)  # empty: nothing was written in this transaction
+        for suffix in SIDE_FILES:  # what a crash left, or an empty journal: all is in the one file now
+            _beside(source.path, suffix).unlink(missing_ok=True)
         yield
         connection.execute("ROLLBACK")
 
