@@ -19,7 +19,7 @@ def announce(settings: Settings, address: str) -> None:
         header = f'-H "authorization: Bearer $(cat {shlex.quote(str(token))})"'
         lines += ["Try it:", f"  grpcurl {_transport(settings, target)} {header} {shlex.quote(target)} {METHOD}"]
     else:
-        lines += ["Make a token with: nofx-grpc token create --role ROLE --name NAME"]
+        lines += ["Make a token:", "  nofx-grpc token create --role admin"]
     print("\n".join(lines), flush=True)
 
 
