@@ -21,9 +21,9 @@ from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.backend import Backend, backend_for
-from nofx_grpc.store.bootstrap import FirstStart, inspect_store, open_store
+from nofx_grpc.store.bootstrap import FirstStart, open_store
 from nofx_grpc.store.engine import Database
-from nofx_grpc.store.schema import SchemaState
+from nofx_grpc.store.schema import SchemaState, inspect_store
 
 logger = structlog.get_logger(__name__)
 

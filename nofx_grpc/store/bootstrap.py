@@ -13,7 +13,7 @@ from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring
 from nofx_grpc.errors import SchemaError
 from nofx_grpc.store import keys, tokens
 from nofx_grpc.store.backend import Backend
-from nofx_grpc.store.schema import SchemaState, check_state, migrate, state_of
+from nofx_grpc.store.schema import migrate
 from nofx_grpc.store.seed import seed
 from nofx_grpc.store.tokens import Token
 
@@ -28,22 +28,6 @@ class FirstStart:
 
     config: Callable[[Envelope], Mapping[str, str]]
     tokens: Callable[[datetime], list[Token]]
-
-
-def inspect_store(backend: Backend) -> SchemaState:
-    """What the database is before anything is done to it.  Raises SchemaError if it is not ours to use."""
-    if not backend.exists():
-        return SchemaState.NEW
-    try:
-        connection = backend.open_reader()  # a writer would turn a database that is not ours to WAL mode
-        try:
-            state = state_of(connection)
-        finally:
-            connection.close()
-    except DBAPIError as error:
-        raise SchemaError(f"{backend.describe()} cannot be opened: {error.orig}") from error
-    check_state(state, backend)
-    return state
 
 
 def fill_new(

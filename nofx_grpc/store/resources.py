@@ -46,6 +46,7 @@ class Resource(Generic[R]):
     `key` are the key columns, `secrets` those that hold sealed text, `hidden` those that never leave in any form
     (hashes).
     `owner` is the resource that a new one's `user_id` must name; `user_column` tells whose a resource is, if anyone's.
+    `always_sealed` is False where a secret column holds sealed text in some rows only.
     """
 
     def __init__(
@@ -59,12 +60,13 @@ class Resource(Generic[R]):
         hidden: tuple[str, ...] = (),
         owner: "Resource[Any] | None" = None,
         user_column: str = "user_id",
+        always_sealed: bool = True,
     ) -> None:
         fields = [field.name for field in dataclasses.fields(record)]
         columns = [table.c[name] for name in fields]
         self.kind, self.table, self.record, self.key = kind, table, record, key
         self.secrets, self.hidden, self.owner, self._user_column = secrets, hidden, owner, user_column
-        self._fields = fields
+        self._fields, self._always_sealed = fields, always_sealed
         key_columns = [table.c[name] for name in key]
         by_key = and_(*(column == bindparam(f"key_{column.name}") for column in key_columns))
         values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in fields if name not in key}
@@ -94,7 +96,7 @@ class Resource(Generic[R]):
     def page(self, connection: Connection, *, user_id: str = "", after: tuple[str, ...] = (), limit: int) -> list[R]:
         """At most `limit` resources in key order, after the key `after`, of one user or of all."""
         parameters: dict[str, object] = {"limit": limit}
-        parameters.update((f"after_{name}", value) for name, value in zip(self.key, after, strict=False))
+        parameters.update((f"after_{name}", value) for name, value in zip(self.key, after, strict=bool(after)))
         if user_id:
             parameters["user_id"] = user_id
             statement = self._next_of_user if after else self._first_of_user
@@ -152,13 +154,15 @@ class Resource(Generic[R]):
         return self.put(connection, changed)
 
     def put(self, connection: Connection, changed: R) -> R:
-        """Write a changed record of an existing resource at this function's revision."""
+        """Write a changed record of an existing resource at this function's revision.  Raises NotFound."""
         now = revisions.scope(connection).now
         record = dataclasses.replace(changed, revision=revisions.take(connection), updated_at=now)
         values = self._values(record)
         check_values(values)
         parameters = {f"new_{name}": value for name, value in values.items() if name not in self.key}
-        connection.execute(self._update, parameters | self._key_parameters(self.key_of(record)))
+        key = self.key_of(record)
+        if connection.execute(self._update, parameters | self._key_parameters(key)).rowcount == 0:
+            raise NotFound(self.kind, self._id(key))
         self.log(connection, record, Operation.UPDATE)
         return record
 
@@ -192,7 +196,8 @@ class Resource(Generic[R]):
         """The public record as JSON: sealed values cut to their headers, hashes to a mark."""
         values = self._values(record)
         for name in self.secrets:
-            values[name] = stub(values[name]) if is_sealed(values[name] or "") else values[name]
+            if self._always_sealed or is_sealed(values[name]):  # a foreign writer may have put a secret there in clear
+                values[name] = stub(values[name])
         for name in self.hidden:
             values[name] = "*" if values[name] else ""
         return json.dumps(values, default=_json_default, ensure_ascii=False, separators=(",", ":"))

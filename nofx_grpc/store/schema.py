@@ -42,12 +42,29 @@ def state_of(connection: Connection) -> SchemaState:
     return SchemaState.NOFX if {"users", "traders", "system_config"} <= tables else SchemaState.FOREIGN
 
 
+def inspect_store(backend: Backend) -> SchemaState:
+    """What the database is before anything is done to it.  Raises SchemaError if it is not ours to use."""
+    if not backend.exists():
+        return SchemaState.NEW
+    try:
+        connection = backend.open_inspector()  # a writer would turn a database that is not ours to WAL mode
+        try:
+            state = state_of(connection)
+        finally:
+            connection.close()
+    except DBAPIError as error:
+        raise SchemaError(f"{backend.describe()} cannot be opened: {error.orig}") from error
+    check_state(state, backend)
+    return state
+
+
 def migrate(backend: Backend, seed: Callable[[Connection], None]) -> bool:
     """Bring the database to the newest schema, and `seed` it if it is new; True if anything had to be done.
 
     All of it is one transaction: a kill at any point leaves the database as it was.  Raises SchemaError if the
     database is not ours, is too new, or a migration fails, and StartError if it is locked or cannot be written.
     """
+    inspect_store(backend)
     with _explained(backend):
         connection = backend.open_writer()
     try:

@@ -32,7 +32,9 @@ class ConfigEntry:
     revision: int
 
 
-resource = Resource(Kind.CONFIG_ENTRY, system_config, ConfigEntry, key=("key",), secrets=("value",))
+resource = Resource(
+    Kind.CONFIG_ENTRY, system_config, ConfigEntry, key=("key",), secrets=("value",), always_sealed=False
+)
 
 _VALUES = select(system_config.c.key, system_config.c.value).where(
     system_config.c.key.in_(bindparam("keys", expanding=True))
@@ -72,10 +74,10 @@ class Listing:
         """At most `limit` entries after the key `after`, in the order of their bytes."""
         stored = resource.page(connection, user_id=user_id, after=after, limit=limit)
         first = after[0].encode() if after else b""
-        last = stored[-1].key.encode() if len(stored) == limit else None  # what follows it may be stored or not
-        between = [key for key in self._known if first < key.encode() and (last is None or key.encode() < last)]
         seen = {entry.key for entry in stored}
-        merged = stored + [not_stored(key) for key in between if key not in seen]
+        missing = [key for key in self._known if first < key.encode() and key not in seen]
+        # A key that is stored beyond these entries is taken for a missing one here: it sorts after them, and is cut off.
+        merged = stored + [not_stored(key) for key in missing]
         return sorted(merged, key=lambda entry: entry.key.encode())[:limit]
 
     def key_of(self, entry: ConfigEntry) -> tuple[str, ...]:

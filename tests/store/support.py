@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +28,7 @@ from tests.support.clock import FakeClock
 
 R = TypeVar("R", bound=Record)
 
+ROOT = Path(__file__).parents[2]
 MASTER_KEY = "11" * 32
 FIRST_START = FirstStart(config=lambda envelope: {"beta_mode": "false"}, tokens=lambda now: [])
 
@@ -112,7 +115,8 @@ BLANK: dict[Any, Any] = {str: "", bool: False, int: 1, float: 1.0, datetime | No
 def draft(record: type[R], **fields: Any) -> R:
     """A record with nothing in it but what is given; its revision and times are for the store to set."""
     blank = {field.name: BLANK.get(field.type) for field in dataclasses.fields(record)}
-    return record(**blank | UNWRITTEN | fields)
+    unwritten = {name: value for name, value in UNWRITTEN.items() if name in blank}
+    return record(**blank | unwritten | fields)
 
 
 def user(id: str = "ada", **fields: Any) -> User:
@@ -138,3 +142,9 @@ def create_all(connection: Connection) -> None:
     models.resource.create(connection, model())
     exchanges.resource.create(connection, exchange())
     traders.resource.create(connection, trader())
+
+
+def run_python(program: str, *arguments: str) -> str:
+    """What a Python program, started as a process of its own, prints."""
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout

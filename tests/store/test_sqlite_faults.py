@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +19,7 @@ from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Connection, Database
 from nofx_grpc.store.schema import migrate
 from nofx_grpc.store.sqlite import FileLock, driver_connection
-from tests.store.support import Store, Watched, make_sqlite, user
+from tests.store.support import Store, Watched, make_sqlite, run_python, user
 from tests.store.test_writer import create, in_one_batch, user_ids
 from tests.support.clock import FakeClock
 
@@ -35,7 +33,7 @@ def store(tmp_path: Path, clock: FakeClock) -> Store:
 
 @pytest.fixture
 async def database(store: Store, watched: Watched) -> AsyncIterator[Database]:
-    async with store.open(watched, lock_timeout=0.3, batch_seconds=10) as opened:
+    async with store.open(watched, lock_timeout=0.3, batch_seconds=0.5) as opened:
         yield opened
 
 
@@ -76,7 +74,7 @@ from tests.support.clock import FakeClock
 async def main():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     backend = backend_for(sys.argv[1])
-    database = Database(backend, FakeClock(), batch_seconds=10)
+    database = Database(backend, FakeClock(), batch_seconds=0.5)
     database.open()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (backend.path.stat().st_size + 300_000, limit))
@@ -96,8 +94,7 @@ asyncio.run(main())
 
 def test_a_disk_that_fills_up_in_a_batch_fails_the_callers_and_the_store_goes_on(store: Store) -> None:
     """A limit on the size of files stands for the disk: it works everywhere, and SQLite meets it at COMMIT."""
-    ran = subprocess.run([sys.executable, "-c", FILE_LIMIT, store.url], capture_output=True, text=True, check=True)
-    found = json.loads(ran.stdout.splitlines()[-1])
+    found = json.loads(run_python(FILE_LIMIT, store.url).splitlines()[-1])
     written = [name for name in found["full"] if name != "StoreFull"]
     assert "StoreFull" in found["full"] and found["again"] == [f"v{i:02}" for i in range(30)]
     rows = {id: revision for id, revision in found["rows"] if id != "default"}

@@ -6,7 +6,7 @@ import sys
 import time
 
 from nofx_grpc.store import revisions
-from tests.store.support import Store
+from tests.store.support import ROOT, Store
 
 SECONDS = 2.0
 
@@ -47,7 +47,9 @@ def test_two_processes_share_the_store_fairly(store: Store) -> None:
     start = str(time.time() + 2)  # when both are surely up
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITE_FOR_A_WHILE, store.url, name, start, str(SECONDS)], stdout=subprocess.PIPE
+            [sys.executable, "-c", WRITE_FOR_A_WHILE, store.url, name, start, str(SECONDS)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
         )
         for name in ("one", "two")
     ]

@@ -58,7 +58,7 @@ def refuse() -> None:
 @pytest.fixture
 def long_batches(store: Store, watched: Watched) -> Any:
     """The store with batches that wait for slow functions."""
-    return store.open(watched, lock_timeout=0.3, batch_seconds=10)
+    return store.open(watched, lock_timeout=0.3, batch_seconds=0.5)
 
 
 async def test_concurrent_writes_share_a_commit(long_batches: Any, watched: Watched) -> None:
@@ -69,7 +69,7 @@ async def test_concurrent_writes_share_a_commit(long_batches: Any, watched: Watc
 
 
 async def test_a_batch_is_capped_in_count(store: Store, watched: Watched) -> None:
-    async with store.open(watched, batch_size=10, batch_seconds=10) as database:
+    async with store.open(watched, batch_size=10, batch_seconds=0.5) as database:
         await in_one_batch(database, *(create(f"u{i:02}") for i in range(29)))
         assert watched.count("COMMIT") == 3
 

@@ -1,0 +1,230 @@
+"""The schema: as the code declares it, made in one step or not at all, and refused where it is not ours."""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from nofx_grpc.crypto.envelope import Location
+from nofx_grpc.errors import SchemaError
+from nofx_grpc.store import exchanges, revisions, traders
+from nofx_grpc.store.backend import backend_for
+from nofx_grpc.store.bootstrap import open_store
+from nofx_grpc.store.schema import SchemaState, inspect_store, migrate, newest_version, state_of
+from nofx_grpc.store.sqlite import trigger_statements
+from nofx_grpc.store.tables import INTERNAL_TABLES, RESOURCES, TIMESTAMPED, metadata
+from tests.store.make_golden import GOLDEN, GOLDEN_API_KEY
+from tests.store.support import FIRST_START, MASTER_KEY, Store, run_python
+from tests.support.clock import FakeClock
+
+
+def test_the_migrations_make_what_the_code_declares(store: Store) -> None:
+    with store.outside() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_the_migrations_make_the_keys_that_the_code_declares(store: Store) -> None:
+    """What alembic does not compare on every engine: primary keys, and what foreign keys do on a delete."""
+    with store.outside() as connection:
+        inspector = inspect(connection)
+        for table in metadata.sorted_tables:
+            made = inspector.get_pk_constraint(table.name)
+            assert (made["name"], made["constrained_columns"]) == (
+                table.primary_key.name,
+                [column.name for column in table.primary_key],
+            )
+            foreign = {
+                (key["name"], tuple(key["constrained_columns"]), key["options"].get("ondelete"))
+                for key in inspector.get_foreign_keys(table.name)
+            }
+            assert foreign == {
+                (key.name, tuple(column.name for column in key.columns), key.ondelete)
+                for key in table.foreign_key_constraints
+            }
+
+
+def test_every_table_is_known(store: Store) -> None:
+    listed = {resource.table.name for resource in RESOURCES} | {table.name for table in INTERNAL_TABLES}
+    assert listed == set(metadata.tables)
+    with store.outside() as connection:
+        assert set(inspect(connection).get_table_names()) == listed | {"alembic_version"}
+
+
+def dump(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+def dump_schema(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql <> '' ORDER BY name")]
+
+
+def make_from(golden: Path, path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(golden.read_text())
+    return path
+
+
+def test_the_triggers_are_those_of_the_list(tmp_path: Path, store: Store) -> None:
+    with store.outside() as connection:
+        found = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        assert {row.name: row.sql for row in found} == trigger_statements(TIMESTAMPED)
+
+
+def test_migrating_again_does_nothing(tmp_path: Path, store: Store) -> None:
+    before = dump(tmp_path / "nofx.db")
+    assert not migrate(store.connect(), lambda _: pytest.fail("a store that is not new was seeded"))
+    assert dump(tmp_path / "nofx.db") == before
+
+
+def test_a_seed_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    def fail(connection: object) -> None:
+        raise ValueError("in the seed")
+
+    backend = backend_for(f"sqlite:///{tmp_path}/nofx.db")
+    with pytest.raises(ValueError, match="in the seed"):
+        migrate(backend, fail)
+    assert inspect_store(backend) is SchemaState.NEW
+    assert migrate(backend, lambda _: None)
+
+
+KILLED_AT_EACH_STEP = """
+import os, signal, sys
+from pathlib import Path
+from alembic.operations import Operations
+from nofx_grpc.store import bootstrap, schema
+from nofx_grpc.store.backend import backend_for
+from nofx_grpc.store.sqlite import SqliteBackend
+from tests.store.support import FIRST_START, MASTER_KEY
+from tests.support.clock import START
+
+def kill_after(steps):
+    left = steps
+    def counted(do):
+        def wrapped(*args, **kwargs):
+            nonlocal left
+            done = do(*args, **kwargs)
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return done
+        return wrapped
+    Operations.invoke = counted(Operations.invoke)  # each operation of a migration
+    SqliteBackend.install_triggers = counted(SqliteBackend.install_triggers)
+    bootstrap.seed = counted(bootstrap.seed)
+
+def start(path, steps):
+    # Start in a process of its own, killed after so many steps; its exit status.
+    child = os.fork()
+    if child == 0:
+        if steps:
+            kill_after(steps)
+        bootstrap.open_store(backend_for(f"sqlite:///{path}"), MASTER_KEY, FIRST_START, START, os.urandom)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+steps = 1
+while True:
+    path = Path(sys.argv[1], f"{steps}.db")
+    if start(path, steps) == 0:
+        break
+    state = schema.inspect_store(backend_for(f"sqlite:///{path}"))
+    print(steps, state.name, start(path, 0), flush=True)
+    steps += 1
+"""
+
+
+def test_a_kill_at_any_step_leaves_the_database_as_it_was(tmp_path: Path) -> None:
+    ran = run_python(KILLED_AT_EACH_STEP, str(tmp_path))
+    killed = [line.split() for line in ran.splitlines()]
+    assert len(killed) > len(metadata.tables), "each table is a step, and so are the triggers and the seed"
+    assert {tuple(rest) for _, *rest in killed} == {("NEW", "0")}, "and the next start works"
+    complete = dump_schema(tmp_path / f"{len(killed) + 1}.db")
+    for steps, *_ in killed:
+        assert dump_schema(tmp_path / f"{steps}.db") == complete
+
+
+def refusal(path: Path) -> str:
+    """Why this database is refused; looking at it must not change it."""
+    before = path.read_bytes()
+    with pytest.raises(SchemaError) as inspected:
+        inspect_store(backend_for(f"sqlite:///{path}"))
+    with pytest.raises(SchemaError):
+        migrate(backend_for(f"sqlite:///{path}"), lambda _: None)
+    assert path.read_bytes() == before
+    return inspected.value.message
+
+
+def make(path: Path, *statements: str) -> Path:
+    connection = sqlite3.connect(path, isolation_level=None)
+    for sql in statements:
+        connection.execute(sql)
+    connection.close()
+    return path
+
+
+def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path / "other.db", "CREATE TABLE songs (title TEXT)")
+    assert refusal(path) == f"{path} holds tables that are not nofx-grpc's: give it a database of its own"
+
+
+@pytest.mark.parametrize("version", ["0001", "abc"])
+def test_a_database_of_something_else_that_uses_alembic_is_refused(tmp_path: Path, version: str) -> None:
+    version_table = "CREATE TABLE alembic_version (version_num TEXT)"
+    insert = f"INSERT INTO alembic_version VALUES ('{version}')"  # noqa: S608  # a version of this file
+    path = make(tmp_path / "other.db", "CREATE TABLE songs (title TEXT)", version_table, insert)
+    assert "not nofx-grpc's" in refusal(path)
+
+
+def test_a_nofx_database_is_refused_with_the_command_to_run(tmp_path: Path) -> None:
+    tables = [f"CREATE TABLE {name} (id TEXT)" for name in ("users", "traders", "system_config", "exchanges")]
+    path = make(tmp_path / "config.db", *tables)
+    text = refusal(path)
+    assert "has not been adopted" in text and f"nofx-grpc adopt {path}" in text
+
+
+def test_a_database_of_a_newer_release_is_refused(tmp_path: Path, store: Store) -> None:
+    path = make(tmp_path / "nofx.db", "UPDATE alembic_version SET version_num = '9999'")
+    text = refusal(path)
+    assert "newer release" in text and newest_version() in text and "backup" in text
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, and longer than the header of one " * 20)
+    assert "file is not a database" in refusal(path)
+
+
+def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+    assert inspect_store(backend_for(f"sqlite:///{tmp_path}/nofx.db")) is SchemaState.NEW
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.sql")), ids=lambda path: path.stem)
+def test_a_store_of_each_schema_version_opens(golden: Path, tmp_path: Path, clock: FakeClock) -> None:
+    """One is added with each migration: `tests/store/make_golden.py` writes it."""
+    path = make_from(golden, tmp_path / "nofx.db")
+    backend = backend_for(f"sqlite:///{path}")
+    assert inspect_store(backend) in {SchemaState.OLD, SchemaState.CURRENT}
+    keyring, _ = open_store(backend, MASTER_KEY, FIRST_START, clock(), os.urandom)
+    store = Store(f"sqlite:///{path}", clock, keyring, lambda: backend)
+    with store.outside() as connection:
+        assert state_of(connection) is SchemaState.CURRENT
+        found = exchanges.resource.get(connection, "ada", "binance")
+        where = Location("exchanges", "api_key", "ada", "binance")
+        assert store.envelope.open(found.api_key, where) == GOLDEN_API_KEY
+        assert traders.resource.get(connection, "ada", "t1").initial_balance == 1.0
+        assert revisions.read_state(connection).revision == 2
+        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+
+
+def test_the_newest_schema_has_its_golden_copy(tmp_path: Path, store: Store) -> None:
+    golden = make_from(GOLDEN / f"{newest_version()}.sql", tmp_path / "golden.db")
+    assert dump_schema(golden) == dump_schema(tmp_path / "nofx.db")
