@@ -105,7 +105,7 @@ def _reason_to_ignore(name: str, value: Any) -> str:
 def _text_of(name: str, value: Any) -> str:
     """A JSON value as the text of a key.  Raises TypeError saying which type is right."""
     type_, expected = _JSON_TYPES.get(KNOWN[name].type, (str, "a string"))
-    if not isinstance(value, type_) or (isinstance(value, bool) and type_ is not bool):
+    if not isinstance(value, type_):  # true is an int to Python; its text will be none to the key
         raise TypeError(f"expected {expected}")
     return value if isinstance(value, str) else json.dumps(value)
 

@@ -76,7 +76,7 @@ class Listing:
         first = after[0].encode() if after else b""
         seen = {entry.key for entry in stored}
         missing = [key for key in self._known if first < key.encode() and key not in seen]
-        # A key that is stored beyond these entries is taken for a missing one here: it sorts after them, and is cut off.
+        # A key that is stored beyond these entries is taken for a missing one: it sorts after them, and is cut off.
         merged = stored + [not_stored(key) for key in missing]
         return sorted(merged, key=lambda entry: entry.key.encode())[:limit]
 

@@ -3,11 +3,13 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
 import grpc
 import pytest
 
-from nofx_grpc.services.beta_codes import CODES_PER_TRANSACTION
+from nofx_grpc.services.beta_codes import CODES_PER_TRANSACTION, FileImport
+from nofx_grpc.services.call import Call
 from nofx_grpc.v1 import beta_codes_pb2 as pb
 from tests.support.codes import is_valid, listed, redeem, send, stats
 from tests.support.service import RunningService, refused
@@ -77,6 +79,16 @@ async def test_nothing_imports_nothing(service: RunningService) -> None:
     async with service.nothing_written():
         assert await send(service) == pb.ImportBetaCodesResponse()
         assert await send(service, b"", b"\xef\xbb", b"\xbf#\n") == pb.ImportBetaCodesResponse()
+
+
+async def test_a_file_without_codes_keeps_no_one_waiting() -> None:
+    nothing_to_call = cast("Call", None)
+    running = asyncio.create_task(FileImport(nothing_to_call).take(b"# comment\n" * 100_000))
+    turns = 0
+    while not running.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns > 50
 
 
 async def test_other_calls_are_served_during_an_import(service: RunningService) -> None:

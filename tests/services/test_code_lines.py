@@ -66,6 +66,11 @@ def test_a_code_of_the_greatest_length_is_taken() -> None:
     assert read([b" " * 1000 + b"E" * 512 + b" " * 1000])[0] == ["E" * 512]
 
 
+def test_of_a_line_that_is_too_long_no_part_is_taken_for_a_code() -> None:
+    codes, lines = read([b"A1" + b" " * MOST_LINE_BYTES + b"B2\nC3\n"])
+    assert codes == ["C3"] and lines.invalid_lines == [1]
+
+
 def test_of_very_many_invalid_lines_the_first_are_named() -> None:
     _, lines = read([b"\x07\n" * 1000])
     assert lines.invalid_count == 1000 and lines.invalid_lines == list(range(1, MOST_INVALID_LINES + 1))
