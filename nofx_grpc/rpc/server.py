@@ -45,7 +45,7 @@ class Server:
     def __init__(self, gate: Gate, services: Sequence[Service], options: ServerOptions) -> None:
         self._options = options
         self._server = grpc.aio.server(
-            options=_channel_options(options), maximum_concurrent_rpcs=options.concurrent_rpcs
+            options=channel_options(options), maximum_concurrent_rpcs=options.concurrent_rpcs
         )
         for service in services:
             self._server.add_generic_rpc_handlers((_handlers(gate, service),))
@@ -101,7 +101,7 @@ def _handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(service.DESCRIPTOR.full_name, methods)
 
 
-def _channel_options(options: ServerOptions) -> list[tuple[str, int]]:
+def channel_options(options: ServerOptions) -> list[tuple[str, int]]:
     return [
         # Above ours, so that a message that is too large is refused in our words; gRPC's own limit is only a backstop.
         ("grpc.max_receive_message_length", options.request_bytes + _MEBIBYTE),

@@ -1,0 +1,140 @@
+"""The server itself: how many calls, how large, how long a connection is left alone; health."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from nofx_grpc.app import server_options
+from nofx_grpc.errors import StartError
+from nofx_grpc.rpc import health
+from nofx_grpc.rpc.listening import check_free, socket_lock
+from nofx_grpc.rpc.server import ServerOptions, channel_options
+from nofx_grpc.settings import Settings
+from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2
+from tests.support.service import RunningService, running_service
+
+Code = grpc.StatusCode
+Status = health_pb2.HealthCheckResponse
+
+
+def watch(service: RunningService, name: str = "") -> Any:
+    stub: Any = health_pb2_grpc.HealthStub(service.anonymous().channel)
+    return stub.Watch(health_pb2.HealthCheckRequest(service=name))
+
+
+async def test_more_calls_than_may_be_in_progress_are_refused(tmp_path: Path) -> None:
+    ended = asyncio.Event()
+
+    async def stalled() -> AsyncIterator[beta_codes_pb2.ImportBetaCodesRequest]:
+        await ended.wait()
+        yield beta_codes_pb2.ImportBetaCodesRequest(data=b"code")
+
+    async with running_service(tmp_path, env={"NOFX_GRPC_MAX_CONCURRENT_RPCS": "1"}) as service:
+        client = service.client()
+        request = exchanges_pb2.ListSupportedExchangesRequest()
+        await client.exchanges.ListSupportedExchanges(request)
+        slow = client.beta_codes.ImportBetaCodes(stalled())
+        await asyncio.sleep(0.1)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await client.exchanges.ListSupportedExchanges(request)
+        assert refused.value.code() == Code.RESOURCE_EXHAUSTED
+        ended.set()
+        await slow
+
+
+def test_the_settings_become_the_options_of_grpc() -> None:
+    env = {
+        "NOFX_GRPC_MAX_REQUEST_BYTES": "2048",
+        "NOFX_GRPC_KEEPALIVE_SECONDS": "11.5",
+        "NOFX_GRPC_KEEPALIVE_TIMEOUT_SECONDS": "12",
+        "NOFX_GRPC_KEEPALIVE_MIN_PING_SECONDS": "13",
+    }
+    options = dict(channel_options(server_options(Settings.load(None, env))))
+    assert options == {
+        "grpc.max_receive_message_length": 2048 + 1024 * 1024,
+        "grpc.so_reuseport": 0,
+        "grpc.keepalive_time_ms": 11_500,
+        "grpc.keepalive_timeout_ms": 12_000,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.min_ping_interval_without_data_ms": 13_000,
+    }
+
+
+def test_the_defaults_agree_with_those_of_the_settings() -> None:
+    settings = Settings.load(None, {})
+    assert server_options(settings) == ServerOptions(settings.listen)
+
+
+# ---- health
+
+
+async def test_a_watch_of_an_unknown_service_says_so(service: RunningService) -> None:
+    assert (await watch(service, "nofx_grpc.v1.Nothing").read()).status == Status.SERVICE_UNKNOWN
+
+
+async def test_a_check_of_an_unknown_service_is_refused(service: RunningService) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(service.anonymous().channel)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await stub.Check(health_pb2.HealthCheckRequest(service="nofx_grpc.v1.Nothing"))
+    assert refused.value.code() == Code.NOT_FOUND
+
+
+async def test_strangers_cannot_take_every_call_by_watching(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "MOST_WATCHES", 2)
+    first, second, third = watch(service), watch(service), watch(service)
+    assert [(await call.read()).status for call in (first, second)] == [Status.SERVING, Status.SERVING]
+    assert await third.code() == Code.RESOURCE_EXHAUSTED
+    first.cancel()
+    await asyncio.sleep(0.1)
+    assert (await watch(service).read()).status == Status.SERVING
+
+
+async def test_a_watch_ends_with_the_server(service: RunningService) -> None:
+    call = watch(service)
+    assert (await call.read()).status == Status.SERVING
+    stopping = asyncio.create_task(service.app.server.stop(30))
+    assert (await call.read()).status == Status.NOT_SERVING
+    assert await call.read() == grpc.aio.EOF
+    await asyncio.wait_for(stopping, 5)
+
+
+# ---- the address
+
+
+async def test_an_address_that_somebody_listens_on(service: RunningService) -> None:
+    with pytest.raises(StartError, match="another server is running there"):
+        await check_free(service.address)
+
+
+async def test_a_name_of_which_one_address_is_taken(service: RunningService) -> None:
+    port = service.address.rpartition(":")[2]
+    with pytest.raises(StartError, match="another server is running there"):
+        await check_free(f"localhost:{port}")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:0", "unix:/nonexistent/socket", "127.0.0.1:1"])
+async def test_an_address_that_is_free(address: str) -> None:
+    await check_free(address)
+
+
+def test_of_two_servers_on_a_socket_only_one_holds_the_lock(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/s"
+    with socket_lock(address), pytest.raises(StartError, match="another server is running there"), socket_lock(address):
+        pass
+    with socket_lock(address):
+        pass
+
+
+def test_a_socket_in_a_directory_that_does_not_exist() -> None:
+    with (
+        pytest.raises(StartError, match="cannot listen on unix:/nonexistent/s: No such file"),
+        socket_lock("unix:/nonexistent/s"),
+    ):
+        pass
