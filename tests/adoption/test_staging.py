@@ -6,10 +6,14 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import AdoptionError, SchemaError
+from nofx_grpc.store.adoption.adopt import Adoption
+from nofx_grpc.store.adoption.staging import building
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.schema import SchemaState, inspect_store
 from tests.support.adoption import adopt
@@ -168,6 +172,45 @@ def test_in_place_is_refused_while_another_process_has_it_open(
             adopt(path, tmp_path / "data", in_place=True)
         assert snapshot(path.parent).keys() == before.keys()
         assert snapshot(path.parent)["config.db"] == before["config.db"]
+
+
+def test_in_place_is_refused_if_the_database_has_changed_since(
+    nofx: NofxDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nofx.complete_user()
+    path = nofx.close()
+    build = Adoption._build
+
+    def change_then_build(adoption: Adoption, *arguments: Any) -> None:
+        with sqlite3.connect(path) as other:
+            other.execute("UPDATE traders SET name = 'later'")
+        other.close()
+        build(adoption, *arguments)
+
+    monkeypatch.setattr(Adoption, "_build", change_then_build)
+    with pytest.raises(AdoptionError, match="has changed while it was read"):
+        adopt(path, tmp_path / "data", in_place=True)
+    assert [file.name for file in path.parent.iterdir()] == ["config.db"]
+    monkeypatch.undo()
+    assert adopt(path, tmp_path / "data", in_place=True).row("traders", "t1")["name"] == "later"
+
+
+def test_a_verification_that_fails_leaves_nothing(
+    nofx: NofxDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Secrets that do not come back as they went in are the worst that could happen to an operator."""
+    nofx.complete_user()
+    path = nofx.close()
+    monkeypatch.setattr(Envelope, "open", lambda *_: "another secret")
+    with pytest.raises(AdoptionError, match=r"verification failed: ai_models\.api_key of 'u1_deepseek' does not open"):
+        adopt(path, tmp_path / "data")
+    assert {file.name for file in (tmp_path / "data").iterdir()} == {"tokens", ".lock"}
+
+
+def test_two_adoptions_of_one_target_do_not_mix(nofx: NofxDatabase, tmp_path: Path) -> None:
+    path = nofx.close()
+    with building(tmp_path / "store.db"), pytest.raises(AdoptionError, match="another adoption is building"):
+        adopt(path, tmp_path / "data", to=f"sqlite:///{tmp_path / 'store.db'}")
 
 
 def test_to_itself_needs_in_place(nofx: NofxDatabase, tmp_path: Path) -> None:

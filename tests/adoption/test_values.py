@@ -131,7 +131,9 @@ def test_a_time_that_may_be_missing_is_not_told() -> None:
         ("custom_prompt", "bell \x07", "control_characters", "bell \x07"),
         ("created_at", "never", "time_unreadable", ...),
         ("is_running", "maybe", "not_boolean", 0),
+        ("scan_interval_minutes", 10_081, "value_out_of_range", 10_081),
         ("id", "t\n1", "key_not_addressable", "t\n1"),
+        ("id", "ä" * 257, "key_not_addressable", "ä" * 257),
     ],
 )
 def test_odd_values_are_adopted_and_told(

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from nofx_grpc.store.adoption.report import Severity
 
 LEVERAGE: Final = range(1, 126)
+SCAN_INTERVAL: Final = range(1, 10_081)
 _BCRYPT: Final = ("$2a$", "$2b$", "$2y$")
 
 
@@ -36,9 +37,9 @@ def check_trader(values: Mapping[str, Any]) -> Iterator[Finding]:
     for name in ("btc_eth_leverage", "altcoin_leverage"):
         if values[name] not in LEVERAGE:
             yield Finding(Severity.WARNING, "value_out_of_range", f"{name} is {values[name]}: expected 1 to 125")
-    if values["scan_interval_minutes"] < 1:
+    if values["scan_interval_minutes"] not in SCAN_INTERVAL:
         found = values["scan_interval_minutes"]
-        yield Finding(Severity.WARNING, "value_out_of_range", f"scan_interval_minutes is {found}: expected 1 or more")
+        yield Finding(Severity.WARNING, "value_out_of_range", f"scan_interval_minutes is {found}: expected 1 to 10080")
     if values["initial_balance"] < 0:
         found = values["initial_balance"]
         yield Finding(Severity.WARNING, "value_out_of_range", f"initial_balance is {found}: expected 0 or more")

@@ -17,7 +17,8 @@ from nofx_grpc.store.adoption.values import Converted, to_text
 from nofx_grpc.store.tables import SECRET_COLUMNS
 
 _PROGRESS_ROWS = 500
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")  # what the API refuses in an id
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+_MOST_ID_BYTES = 512
 
 # Told, but nothing that was found is lost by it.
 _INFO = {"time_missing", "not_integer", "not_number", "not_boolean", "not_text"}
@@ -86,7 +87,7 @@ class Converter:
         found = column.convert(cell, self._now if column.null is NOW else column.null)
         if found.code and (found.code != "value_missing" or column.required):
             self._tell(name, column.name, key, cell, found)
-        if column.name in (*spec.key, "user_id") and _CONTROL.search(found.value):
+        if column.name in (*spec.key, "user_id") and not is_addressable(found.value):
             self._report.add(Severity.WARNING, "key_not_addressable", name, shown_key(key), column.name)
         return found.value
 
@@ -142,3 +143,8 @@ def secret_location(spec: TableSpec, column: str, key: Mapping[str, str], origin
         return Location(spec.name, column, key["id"], "")
     user_id = key.get("user_id") or to_text(original.get("user_id"), "default").value
     return Location(spec.name, column, user_id, key.get("id", ""))
+
+
+def is_addressable(id: str) -> bool:
+    """Whether the API takes this in a request as an id."""
+    return _CONTROL.search(id) is None and len(id.encode()) <= _MOST_ID_BYTES

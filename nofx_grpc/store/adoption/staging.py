@@ -10,7 +10,7 @@ from typing import Final
 from urllib.parse import quote
 
 from nofx_grpc.errors import AdoptionError
-from nofx_grpc.store.adoption.source import SIDE_FILES, Source, file_states
+from nofx_grpc.store.adoption.source import SIDE_FILES, FileState, Source, file_states
 
 SUFFIX: Final = ".adopting"
 
@@ -22,7 +22,10 @@ class Building:
         self.target, self.path, self._lock = target, _beside(target, SUFFIX), lock
 
     def replace(self) -> None:
-        """Put the finished file, durable, in the target's place."""
+        """Put the finished file, durable, in the target's place.  Raises AdoptionError if not all is in that file."""
+        wal = _beside(self.path, "-wal")
+        if wal.exists() and wal.stat().st_size > 0:
+            raise AdoptionError(f"{wal} could not be brought into {self.path}")
         os.fsync(self._lock)
         self.path.replace(self.target)
         sync_directory(self.target.parent)
@@ -82,8 +85,7 @@ def exclusive(source: Source) -> Iterator[None]:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:
             raise AdoptionError(_in_use(source.path, str(error))) from error
-        found = file_states(source.path)
-        if any(found.get(suffix) != source.files.get(suffix) for suffix in ("", "-wal") if source.files.get(suffix)):
+        if _content(file_states(source.path)) != _content(source.files):
             connection.execute("ROLLBACK")
             raise AdoptionError(f"{source.path} has changed while it was read: stop NOFX, then adopt")
         connection.execute("ROLLBACK")  # the lock is kept: see locking_mode
@@ -132,6 +134,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _content(files: dict[str, FileState]) -> list[FileState]:
+    """The files that hold data; an empty -wal is none."""
+    return [files[suffix] for suffix in ("", "-wal") if suffix in files and files[suffix].size > 0]
 
 
 def _in_use(path: Path, why: str) -> str:
