@@ -146,7 +146,7 @@ class ConfigSetting(_message.Message):
     key: _builtins.str
     """The key, known or not."""
     value: _builtins.str
-    """The value, as text. Must be present; empty clears a secret."""
+    """The value, as text. Must be present; empty clears a secret that is a URL, and is refused for `jwt_secret`."""
     etag: _builtins.str
     """The etag that the entry must have; empty for any."""
     def __init__(

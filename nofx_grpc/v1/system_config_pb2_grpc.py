@@ -117,7 +117,8 @@ class SystemConfigServicer:
 
     def AccessSystemSecret(self, request, context):
         """Reveals the value of a secret entry. The audit record is durable before it leaves.
-        Permission: REVEAL_SYSTEM. Errors: NOT_FOUND (not stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
+        Permission: REVEAL_SYSTEM, for a gateway `jwt_secret` only. Errors: INVALID_ARGUMENT (no secret), NOT_FOUND (not
+        stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,8 @@ class SystemConfigStub:
     """
     AccessSystemSecret: _grpc.UnaryUnaryMultiCallable[_system_config_pb2.AccessSystemSecretRequest, _system_config_pb2.AccessSystemSecretResponse]
     """Reveals the value of a secret entry. The audit record is durable before it leaves.
-    Permission: REVEAL_SYSTEM. Errors: NOT_FOUND (not stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
+    Permission: REVEAL_SYSTEM, for a gateway `jwt_secret` only. Errors: INVALID_ARGUMENT (no secret), NOT_FOUND (not
+    stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
     """
 
 @_typing.type_check_only
@@ -93,7 +94,8 @@ class SystemConfigAsyncStub(SystemConfigStub):
     """
     AccessSystemSecret: _aio.UnaryUnaryMultiCallable[_system_config_pb2.AccessSystemSecretRequest, _system_config_pb2.AccessSystemSecretResponse]  # type: ignore[assignment]
     """Reveals the value of a secret entry. The audit record is durable before it leaves.
-    Permission: REVEAL_SYSTEM. Errors: NOT_FOUND (not stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
+    Permission: REVEAL_SYSTEM, for a gateway `jwt_secret` only. Errors: INVALID_ARGUMENT (no secret), NOT_FOUND (not
+    stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
     """
 
 class SystemConfigServicer(metaclass=_abc_1.ABCMeta):
@@ -160,7 +162,8 @@ class SystemConfigServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_system_config_pb2.AccessSystemSecretResponse, _abc.Awaitable[_system_config_pb2.AccessSystemSecretResponse]]:
         """Reveals the value of a secret entry. The audit record is durable before it leaves.
-        Permission: REVEAL_SYSTEM. Errors: NOT_FOUND (not stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
+        Permission: REVEAL_SYSTEM, for a gateway `jwt_secret` only. Errors: INVALID_ARGUMENT (no secret), NOT_FOUND (not
+        stored), SECRET_UNREADABLE, AUDIT_UNAVAILABLE.
         """
 
 def add_SystemConfigServicer_to_server(servicer: SystemConfigServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
