@@ -12,6 +12,7 @@ from nofx_grpc.errors import Unauthenticated
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import RefusalBudget, is_local
 from nofx_grpc.v1 import exchanges_pb2 as pb
+from nofx_grpc.v1 import exchanges_pb2_grpc
 from tests.support.clock import START, FakeClock
 from tests.support.rpcs import SERVICES
 from tests.support.service import Client, RunningService, refusal_of, refused
@@ -116,6 +117,51 @@ async def test_a_flood_of_strangers_does_not_fill_the_audit_log(service: Running
     for _ in range(70):
         await refused(call(stranger), Code.UNAUTHENTICATED, "UNAUTHENTICATED")
     assert await service.rows("SELECT count(*) FROM audit_log WHERE reason = 'UNAUTHENTICATED'") == [(60,)]
+
+
+@pytest.mark.parametrize(
+    "secret", ["nofx_" + 44 * "A", "nofx_" + 42 * "A", "NOFX_" + 43 * "A", 6_000 * "A", "nofx_\u00e4"]
+)
+async def test_what_cannot_be_a_token_costs_the_store_nothing(
+    service: RunningService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, secret: str
+) -> None:
+    monkeypatch.setattr(service.app.db, "read", None)
+    with pytest.raises(Unauthenticated, match="the token is not known"):
+        await Tokens(service.app.db, clock).identify(f"Bearer {secret}", local=True)
+
+
+async def test_a_credential_of_the_wrong_type(service: RunningService, clock: FakeClock) -> None:
+    header = f"Bearer {service.token('admin')}".encode()
+    with pytest.raises(Unauthenticated, match="not of the form"):
+        await Tokens(service.app.db, clock).identify(header, local=True)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [(["authorization-bin"], "no credential"), (["authorization", "authorization"], "more than one credential")],
+)
+async def test_credentials_that_are_not_one(service: RunningService, names: list[str], text: str) -> None:
+    header = f"Bearer {service.token('admin')}"
+    metadata = [(name, header.encode() if name.endswith("-bin") else header) for name in names]
+    stub: Any = exchanges_pb2_grpc.ExchangesStub(service.anonymous().channel)
+    refusal = await refused(stub.GetExchange(BINANCE, metadata=metadata), Code.UNAUTHENTICATED, "UNAUTHENTICATED")
+    assert refusal.text.startswith(text)
+
+
+async def test_a_token_is_asked_for_once_a_second(
+    service: RunningService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("nofx_grpc.rpc.identity.time.monotonic", lambda: now)
+    tokens = Tokens(service.app.db, clock)
+    header = f"Bearer {service.token('viewer')}"
+    await tokens.identify(header, local=True)
+    await service.execute("UPDATE tokens SET revoked_at = '2026-01-01' WHERE role = 'viewer'")
+    now = 100.99
+    await tokens.identify(header, local=True)
+    now = 101.0
+    with pytest.raises(Unauthenticated, match="revoked"):
+        await tokens.identify(header, local=True)
 
 
 # ---- reflection and health
