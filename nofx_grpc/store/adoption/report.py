@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from nofx_grpc.store.adoption.codes import CODES
+
 FORMAT: Final = 1
 
 Key = str | list[str]
@@ -74,6 +76,9 @@ class Report:
     files_with_clear_secrets: list[ClearFile] = field(default_factory=list)
 
     def add(self, severity: Severity, code: str, table: str, key: Key, detail: str = "") -> None:
+        """Note a finding, by one of `CODES`."""
+        if code not in CODES:
+            raise KeyError(code)
         self.problems.append(Problem(severity, code, table, key, detail))
 
     def table(self, name: str) -> TableCounts:
