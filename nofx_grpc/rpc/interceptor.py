@@ -202,7 +202,7 @@ class GatedMethod:
 
     def _finish(self, call: Call, context: Context, answer: Message) -> bytes:
         context.set_trailing_metadata(self._metadata(call))
-        logger.debug("answered", method=self._name, principal=call.identity.principal, request=call.request)
+        logger.debug("answered", method=self._name, principal=call.identity.principal)
         return answer.SerializeToString()
 
     def _metadata(self, call: Call) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,7 @@
 """Who may do what: the table of roles, and each method's rule as its proto states it (design §6)."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
@@ -26,6 +27,7 @@ _ROLES: dict[str, frozenset[pb.Permission.ValueType]] = {
 }
 
 
+@cache
 def permissions_of(role: str, *, reveal: bool, reveal_system: bool) -> frozenset[pb.Permission.ValueType]:
     """What a role may do.  An admin reveals only what its token says; the flags give other roles nothing."""
     granted = set(_ROLES.get(role, frozenset()))

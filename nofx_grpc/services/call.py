@@ -58,6 +58,13 @@ class Call:
         value, self.revision = await self.db.read(fn, *args, **kwargs)
         return convert(value)
 
+    async def get(
+        self, convert: Callable[[R], M], fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
+    ) -> M:
+        """As `read`, for what changes with the store's revision only: see `Database.get`."""
+        value, self.revision = await self.db.get(fn, *args, **kwargs)
+        return convert(value)
+
     async def scan(
         self, convert: Callable[[R], M], fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> M:
@@ -87,7 +94,7 @@ class Call:
         Raises AuditUnavailable if that record could not be written, and what `fn` and `convert` raise, on the record
         too.
         """
-        value, self.revision = await self.db.read(fn, *args, **kwargs)
+        value, self.revision = await self.db.get(fn, *args, **kwargs)
         try:
             answer = convert(value)
         except NofxError as error:
@@ -99,7 +106,7 @@ class Call:
     async def record(self, outcome: str, reason: str = "", *, principal: str = "") -> None:
         """Make an audit record of this call durable by itself.  Raises AuditUnavailable."""
         try:
-            await self.db.write(audit.append, self.audit_record(outcome, reason, principal=principal))
+            await self.db.append(audit.append, self.audit_record(outcome, reason, principal=principal))
         except Exception as error:
             raise AuditUnavailable from error
 

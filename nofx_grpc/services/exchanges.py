@@ -57,7 +57,7 @@ class Exchanges:
         return await call.write(to_proto, exchanges.resource.create, draft)
 
     async def GetExchange(self, request: pb.GetExchangeRequest, call: Call) -> pb.Exchange:
-        return await call.read(to_proto, exchanges.resource.get, request.user_id, request.id)
+        return await call.get(to_proto, exchanges.resource.get, request.user_id, request.id)
 
     async def ListExchanges(self, request: pb.ListExchangesRequest, call: Call) -> pb.ListExchangesResponse:
         return await self._pages.answer(request, call, exchanges.resource, to_proto, pb.ListExchangesResponse)

@@ -46,7 +46,7 @@ class Models:
         return await call.write(to_proto, models.resource.create, draft)
 
     async def GetModel(self, request: pb.GetModelRequest, call: Call) -> pb.Model:
-        return await call.read(to_proto, models.resource.get, request.user_id, request.id)
+        return await call.get(to_proto, models.resource.get, request.user_id, request.id)
 
     async def ListModels(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
         return await self._pages.answer(request, call, models.resource, to_proto, pb.ListModelsResponse)

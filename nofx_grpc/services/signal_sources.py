@@ -32,7 +32,7 @@ class SignalSources:
         self._envelope = envelope
 
     async def GetSignalSource(self, request: pb.GetSignalSourceRequest, call: Call) -> pb.SignalSource:
-        return await call.read(to_proto, signal_sources.resource.get, request.user_id)
+        return await call.get(to_proto, signal_sources.resource.get, request.user_id)
 
     async def SetSignalSource(self, request: pb.SetSignalSourceRequest, call: Call) -> pb.SignalSource:
         message = request.signal_source

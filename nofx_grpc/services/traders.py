@@ -8,13 +8,13 @@ from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services import trader_configs
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.config_keys import risk_settings
-from nofx_grpc.services.convert import join_symbols, split_symbols, to_timestamp
+from nofx_grpc.services.convert import join_symbols, split_symbols
 from nofx_grpc.services.fields import ResourceFields
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.trader_configs import trader_to_proto
 from nofx_grpc.store import system_config, traders
-from nofx_grpc.store import trader_configs as stored_configs
 from nofx_grpc.store.engine import Connection
-from nofx_grpc.store.resources import UNWRITTEN, etag_of
+from nofx_grpc.store.resources import UNWRITTEN
 from nofx_grpc.store.traders import Trader
 from nofx_grpc.v1 import common_pb2
 from nofx_grpc.v1 import traders_pb2 as pb
@@ -52,13 +52,13 @@ class Traders:
         if request.trader_id:
             call.require(common_pb2.PERMISSION_ADMIN, "choosing the id of a trader")
         draft = _draft(request.user_id, request.trader_id or str(uuid.uuid4()), request.trader)
-        return await call.write(to_proto, traders.create, draft)
+        return await call.write(trader_to_proto, traders.create, draft)
 
     async def GetTrader(self, request: pb.GetTraderRequest, call: Call) -> pb.Trader:
-        return await call.read(to_proto, traders.resource.get, request.user_id, request.id)
+        return await call.get(trader_to_proto, traders.resource.get, request.user_id, request.id)
 
     async def ListTraders(self, request: pb.ListTradersRequest, call: Call) -> pb.ListTradersResponse:
-        return await self._pages.answer(request, call, traders.resource, to_proto, pb.ListTradersResponse)
+        return await self._pages.answer(request, call, traders.resource, trader_to_proto, pb.ListTradersResponse)
 
     async def UpdateTrader(self, request: pb.UpdateTraderRequest, call: Call) -> pb.Trader:
         message = request.trader
@@ -69,7 +69,7 @@ class Traders:
             return _draft(message.user_id, message.id, message)
 
         return await call.write(
-            to_proto,
+            trader_to_proto,
             traders.update,
             (message.user_id, message.id),
             message.etag,
@@ -107,49 +107,20 @@ class Traders:
 
     async def GetTraderConfig(self, request: pb.GetTraderConfigRequest, call: Call) -> pb.TraderConfig:
         return await call.reveal(
-            lambda config: trader_configs.to_proto(self._envelope, config, to_proto(config.trader)),
-            stored_configs.get,
+            lambda prepared: trader_configs.to_proto(self._envelope, prepared),
+            trader_configs.prepare,
             request.user_id,
             request.trader_id,
         )
 
     async def _set_running(self, user_id: str, id: str, call: Call, *, running: bool) -> pb.Trader:
         return await call.write(
-            to_proto,
+            trader_to_proto,
             traders.resource.update,
             (user_id, id),
             "",
             lambda current: replace(current, is_running=running),
         )
-
-
-def to_proto(trader: Trader) -> pb.Trader:
-    """The public resource, which is all of a trader: it has no secrets."""
-    return pb.Trader(
-        user_id=trader.user_id,
-        id=trader.id,
-        etag=etag_of(trader),
-        revision=trader.revision,
-        create_time=to_timestamp(trader.created_at),
-        update_time=to_timestamp(trader.updated_at),
-        name=trader.name,
-        ai_model_id=trader.ai_model_id,
-        exchange_id=trader.exchange_id,
-        initial_balance=trader.initial_balance,
-        scan_interval_minutes=trader.scan_interval_minutes,
-        is_running=trader.is_running,
-        btc_eth_leverage=trader.btc_eth_leverage,
-        altcoin_leverage=trader.altcoin_leverage,
-        trading_symbols=split_symbols(trader.trading_symbols),
-        use_coin_pool=trader.use_coin_pool,
-        use_oi_top=trader.use_oi_top,
-        custom_prompt=trader.custom_prompt,
-        override_base_prompt=trader.override_base_prompt,
-        system_prompt_template=trader.system_prompt_template,
-        is_cross_margin=trader.is_cross_margin,
-        use_default_coins=trader.use_default_coins,
-        custom_coins=split_symbols(trader.custom_coins),
-    )
 
 
 def _draft(user_id: str, id: str, message: pb.Trader) -> Trader:

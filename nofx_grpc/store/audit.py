@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, Table, insert
+from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, Table
 
 from nofx_grpc.store import revisions
 from nofx_grpc.store.metadata import ByteOrderedText, key_column, metadata, text_column, time_column
@@ -50,9 +50,6 @@ class AuditRecord:
     request_id: str = ""
 
 
-_INSERT = insert(audit_log)
-
-
 def append(connection: Connection, record: AuditRecord) -> None:
     """Write one record, in the transaction of what it tells of; what that has touched is named by itself."""
     scope = revisions.scope(connection)
@@ -62,7 +59,7 @@ def append(connection: Connection, record: AuditRecord) -> None:
         values["user_id"] = record.user_id or scope.touched[0].user_id
     values["at"] = scope.now
     values["revision"] = record.revision if record.revision is not None else scope.revision
-    revisions.defer(connection, _INSERT, values)
+    revisions.defer(connection, audit_log, values)
 
 
 def _summary(touched: list[revisions.Touched]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from threading import local
-from typing import Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection
 
@@ -19,12 +19,21 @@ __all__ = ["Answer", "Connection", "Database"]  # Connection: for services, whic
 T = TypeVar("T")
 P = ParamSpec("P")
 
+_MOST_REMEMBERED = 10_000
+
 
 class Answer(NamedTuple, Generic[T]):
     """What a function returned, and the revision of the store that it saw or made."""
 
     value: T
     revision: int
+
+
+class _Remembered(NamedTuple):
+    """What was read at one revision."""
+
+    revision: int
+    answers: dict[Any, Answer[Any]]
 
 
 class Database:
@@ -53,6 +62,7 @@ class Database:
         self._readers = local()  # a held connection for each thread that reads
         self._opened: list[Connection] = []
         self._closed = False
+        self._remembered = _Remembered(-1, {})
         self.history_id = ""
 
     def open(self) -> None:
@@ -77,6 +87,22 @@ class Database:
         """Run a read that is bounded (a few rows by key) where it is cheapest: on the event loop."""
         return self._run_read(lambda connection: fn(connection, *args, **kwargs))
 
+    async def get(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
+        """As `read`, for what depends on the rows of resources only: remembered until the store's next revision.
+
+        Not for what may change without one (tokens, password hashes).
+        """
+        remembered, key = self._remembered, (fn, args, tuple(kwargs.items()))
+        revision = self._on_reader(_committed_revision)
+        if revision != remembered.revision:
+            remembered = self._remembered = _Remembered(revision, {})
+        answer = remembered.answers.get(key)
+        if answer is None:
+            answer = self._run_read(lambda connection: fn(connection, *args, **kwargs))
+            if answer.revision == revision and len(remembered.answers) < _MOST_REMEMBERED:
+                remembered.answers[key] = answer
+        return answer
+
     async def scan(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a read of many rows in a reader thread."""
         loop = asyncio.get_running_loop()
@@ -84,18 +110,27 @@ class Database:
             self._scanners, self._run_read, lambda connection: fn(connection, *args, **kwargs)
         )
 
+    async def append(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> None:
+        """As `write`, for a function that runs no SQL and only defers rows (`revisions.defer`): the cheapest write."""
+        await self._writer.submit(lambda connection: fn(connection, *args, **kwargs), savepoint=False)
+
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a write function in its own savepoint of the next group commit."""
         value, revision = await self._writer.submit(lambda connection: fn(connection, *args, **kwargs))
         return Answer(cast("T", value), revision)
 
     def _run_read(self, fn: Callable[[Connection], T]) -> Answer[T]:
+        def in_one_snapshot(connection: Connection) -> Answer[T]:
+            connection.connection.cursor().execute(self._backend.begin_read)
+            revision = _committed_revision(connection)
+            return Answer(fn(connection), revision)
+
+        return self._on_reader(in_one_snapshot)
+
+    def _on_reader(self, fn: Callable[[Connection], T]) -> T:
         connection = self._reader()
         try:
-            execute = connection.connection.cursor().execute  # through Core these would cost more than the read itself
-            execute(self._backend.begin_read)
-            revision: int = execute("SELECT revision FROM store_state").fetchone()[0]
-            return Answer(fn(connection), revision)
+            return fn(connection)
         except Exception as error:
             if self._backend.is_lost(connection):
                 del self._readers.connection
@@ -114,3 +149,9 @@ class Database:
             held = self._readers.connection = self._backend.open_reader()
             self._opened.append(held)
         return held
+
+
+def _committed_revision(connection: Connection) -> int:
+    """The store's revision, read on the driver: through Core it would cost more than the read that it goes with."""
+    revision: int = connection.connection.cursor().execute("SELECT revision FROM store_state").fetchone()[0]
+    return revision

@@ -11,8 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Insert, Integer, Table, insert, select, update
+from sqlalchemy import BigInteger, Column, Connection, Integer, Table, bindparam, select, update
 
+from nofx_grpc.store.bulk import insert_rows
 from nofx_grpc.store.metadata import key_column, metadata, text_column, time_column
 
 store_state = Table(
@@ -80,25 +81,34 @@ class State(NamedTuple):
 
 
 @dataclass(slots=True)
+class Batch:
+    """One transaction of the writer: the last revision that a function in it has taken, if one has."""
+
+    revision: int | None = None
+    stored: int | None = None  # what the one-row table says; the last revision goes there before the commit
+
+
+@dataclass(slots=True)
 class Scope:
     """One write function's run: its time, its revision once it has taken one, and what it has touched."""
 
     now: datetime
+    batch: Batch
     revision: int | None = None
     ordinal: int = 0
     touched: list[Touched] = field(default_factory=list)
-    deferred: list[tuple[Insert, Mapping[str, object]]] = field(default_factory=list)
+    deferred: list[tuple[Table, Mapping[str, object]]] = field(default_factory=list)
 
 
 _SCOPE = "nofx_scope"
 _TAKE = update(store_state).values(revision=store_state.c.revision + 1).returning(store_state.c.revision)
+_SET = update(store_state).values(revision=bindparam("last"))
 _STATE = select(store_state.c.revision, store_state.c.compacted_revision, store_state.c.history_id)
-_LOG = insert(change_log)
 
 
-def open_scope(connection: Connection, now: datetime) -> Scope:
+def open_scope(connection: Connection, now: datetime, batch: Batch) -> Scope:
     """Start the scope of one write function.  Called by the writer for each savepoint."""
-    scope = connection.info[_SCOPE] = Scope(now)
+    scope = connection.info[_SCOPE] = Scope(now, batch)
     return scope
 
 
@@ -113,10 +123,17 @@ def read_state(connection: Connection) -> State:
 
 
 def take(connection: Connection) -> int:
-    """This write function's revision: the next number at the first call, the same one at each further call."""
-    current = scope(connection)
+    """This write function's revision: the next number at the first call, the same one at each further call.
+
+    The first function of a transaction that takes one locks the row; those that follow only count on.
+    """
+    current, batch = scope(connection), scope(connection).batch
     if current.revision is None:
-        current.revision = connection.execute(_TAKE).scalar_one()
+        if batch.revision is None:
+            batch.stored = batch.revision = connection.execute(_TAKE).scalar_one()
+        else:
+            batch.revision += 1
+        current.revision = batch.revision
     return current.revision
 
 
@@ -140,7 +157,7 @@ def log_quietly(connection: Connection, kind: Kind, user_id: str, id: str, opera
         "resource": resource,
         "created_at": current.now,
     }
-    defer(connection, _LOG, row)
+    defer(connection, change_log, row)
 
 
 def touch(connection: Connection, kind: str, user_id: str, id: str, operation: str) -> None:
@@ -148,20 +165,22 @@ def touch(connection: Connection, kind: str, user_id: str, id: str, operation: s
     scope(connection).touched.append(Touched(kind, user_id, id, operation))
 
 
-def defer(connection: Connection, statement: Insert, row: Mapping[str, object]) -> None:
-    """Insert a row that nothing reads before COMMIT.
+def defer(connection: Connection, table: Table, row: Mapping[str, object]) -> None:
+    """Insert a row that nothing reads before COMMIT; all rows of one table name the same columns.
 
     The writer inserts it right before, together with those of the other functions of its batch: one statement for
     many rows costs a fraction of one for each.
     """
-    scope(connection).deferred.append((statement, row))
+    scope(connection).deferred.append((table, row))
 
 
-def insert_deferred(connection: Connection, scopes: Iterable[Scope]) -> None:
-    """Insert the deferred rows of the functions of one transaction, in their order.  Called by the writer."""
-    rows: dict[Insert, list[Mapping[str, object]]] = {}
+def finish(connection: Connection, batch: Batch, scopes: Iterable[Scope]) -> None:
+    """Write what the functions of one transaction have left for its end.  Called by the writer before COMMIT."""
+    rows: dict[Table, list[Mapping[str, object]]] = {}
     for current in scopes:
-        for statement, row in current.deferred:
-            rows.setdefault(statement, []).append(row)
-    for statement, together in rows.items():
-        connection.execute(statement, together)
+        for table, row in current.deferred:
+            rows.setdefault(table, []).append(row)
+    for table, together in rows.items():
+        insert_rows(connection, table, together)
+    if batch.revision != batch.stored:
+        connection.execute(_SET, {"last": batch.revision})

@@ -30,6 +30,7 @@ class Job:
     """One caller's write function, and how it came out."""
 
     run: Callable[[Connection], Any]
+    savepoint: bool  # False for a function that runs no SQL
     future: asyncio.Future[tuple[Any, int]]
     outcome: tuple[Any, int] | None = None
     error: Exception | None = None
@@ -76,6 +77,7 @@ class GroupCommitWriter:
         self._thread = threading.Thread(target=self._loop, name="nofx-writer", daemon=True)
         self._stopped = False
         self._seen = 0  # the revision of the running transaction
+        self._batch = revisions.Batch()
         self.revision = 0  # the last committed revision that this process knows of
 
     def start(self) -> None:
@@ -83,12 +85,15 @@ class GroupCommitWriter:
         self.revision = revisions.read_state(self._connection).revision
         self._thread.start()
 
-    def submit(self, run: Callable[[Connection], Any]) -> asyncio.Future[tuple[Any, int]]:
-        """Queue a write function.  The future holds its result and the revision that it is part of."""
+    def submit(self, run: Callable[[Connection], Any], *, savepoint: bool = True) -> asyncio.Future[tuple[Any, int]]:
+        """Queue a write function.  The future holds its result and the revision that it is part of.
+
+        One that runs no SQL, but only defers rows, needs no savepoint.
+        """
         if self._stopped:
             raise ShuttingDown
         future: asyncio.Future[tuple[Any, int]] = asyncio.get_running_loop().create_future()
-        self._queue.put(Job(run, future))
+        self._queue.put(Job(run, savepoint, future))
         return future
 
     async def stop(self) -> None:
@@ -144,6 +149,7 @@ class GroupCommitWriter:
             self._connection = self._backend.open_writer()
             self._connection.exec_driver_sql(self._backend.begin_write)
         self._seen = revisions.read_state(self._connection).revision
+        self._batch = revisions.Batch()
 
     def _refuse(self, batch: list[Job], error: Exception) -> None:
         """No transaction can be begun: all who wait are told so at once, instead of waiting one after the other."""
@@ -165,7 +171,8 @@ class GroupCommitWriter:
             self.revision = self._seen
 
     def _commit(self, batch: list[Job]) -> None:
-        revisions.insert_deferred(self._connection, (job.scope for job in batch if job.scope is not None))
+        done = (job.scope for job in batch if job.scope is not None)
+        revisions.finish(self._connection, self._batch, done)
         self._connection.exec_driver_sql("COMMIT")
 
     def _gather(self, batch: list[Job]) -> Iterator[Job]:
@@ -193,20 +200,25 @@ class GroupCommitWriter:
         """Run one job.  Raises TransactionLost if its error took the whole transaction with it."""
         if job.abandoned:
             return
-        self._on_driver("SAVEPOINT job")
+        before = self._batch.revision, self._batch.stored
+        if job.savepoint:
+            self._on_driver("SAVEPOINT job")
         try:
-            scope = revisions.open_scope(self._connection, self._clock())
+            scope = revisions.open_scope(self._connection, self._clock(), self._batch)
             value = job.run(self._connection)
         except BaseException as error:  # handed to the caller; a SystemExit is no reason to end this thread
             if not self._backend.in_transaction(self._connection):
                 raise TransactionLost from error
-            self._on_driver("ROLLBACK TO SAVEPOINT job")
+            if job.savepoint:
+                self._on_driver("ROLLBACK TO SAVEPOINT job")
+            self._batch.revision, self._batch.stored = before
             job.error = self._public(error)
         else:
             job.scope = scope
             self._seen = scope.revision or self._seen
             job.outcome = value, self._seen
-        self._on_driver("RELEASE SAVEPOINT job")
+        if job.savepoint:
+            self._on_driver("RELEASE SAVEPOINT job")
 
     def _recover(self, batch: list[Job], error: Exception) -> None:
         """Run each job of a batch that did not commit once more, alone; what fails again gets its own error."""

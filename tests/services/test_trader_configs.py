@@ -7,6 +7,8 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from nofx_grpc.store import revisions
+from nofx_grpc.store.engine import Connection
 from nofx_grpc.v1 import common_pb2, exchanges_pb2, models_pb2
 from nofx_grpc.v1 import traders_pb2 as pb
 from tests.support.rows import (
@@ -150,7 +152,8 @@ async def test_a_configuration_is_never_torn(service: RunningService) -> None:
     """Model and exchange change together, many times, while an engine reads: it never sees one without the other."""
     trader = await make_trader(service)
 
-    def rename(connection: Any, number: int) -> None:
+    def rename(connection: Connection, number: int) -> None:
+        revisions.take(connection)
         connection.exec_driver_sql("UPDATE ai_models SET name = ? WHERE id = ?", (f"n{number}", trader.ai_model_id))
         connection.exec_driver_sql("UPDATE exchanges SET name = ? WHERE id = ?", (f"n{number}", trader.exchange_id))
 

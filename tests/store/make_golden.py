@@ -36,12 +36,13 @@ def fill(directory: Path) -> None:
     store = make_sqlite(directory, FakeClock())
     sealed = store.envelope.seal(GOLDEN_API_KEY, Location("exchanges", "api_key", "ada", "binance"))
     with store.outside() as connection:
-        scope = revisions.open_scope(connection, store.clock())
+        batch = revisions.Batch()
+        scope = revisions.open_scope(connection, store.clock(), batch)
         users.resource.create(connection, user())
         models.resource.create(connection, model())
         exchanges.resource.create(connection, exchange(api_key=sealed))
         traders.resource.create(connection, trader())
-        revisions.insert_deferred(connection, [scope])
+        revisions.finish(connection, batch, [scope])
 
 
 if __name__ == "__main__":
