@@ -101,12 +101,15 @@ class Loader:
 
     def _signal_sources(self) -> Iterator[Values]:
         ids: set[int] = set()
+        without_id = []
         for row in self._rows(rows.SIGNAL_SOURCES):
             id = row.values["id"]
-            if id in ids:  # nothing refers to it: the store gives it a new one
-                row.values["id"] = None
+            if id is None or id in ids:
+                without_id.append(row.values | {"id": None})  # nothing refers to it: the store gives a new one
+                continue
             ids.add(id)
             yield row.values
+        yield from without_id  # at the end, so that no new one is that of a row to come
 
     def _traders(self) -> Iterator[Values]:
         for row in self._rows(rows.TRADERS):
