@@ -105,6 +105,25 @@ def test_to_another_url(nofx: NofxDatabase, tmp_path: Path) -> None:
     assert found.row("traders", "t1")
 
 
+def test_a_target_in_a_directory_that_is_missing_is_refused(nofx: NofxDatabase, tmp_path: Path) -> None:
+    with pytest.raises(AdoptionError, match=r"missing/store\.db.* cannot be used: No such file or directory"):
+        adopt(nofx.close(), tmp_path / "data", to=f"sqlite:///{tmp_path / 'missing' / 'store.db'}")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path, nofx: NofxDatabase) -> None:
+    for number in range(200):
+        nofx.user(f"user-{number}", otp_secret="TXF7W7GTEC7ATYWZMW6EDAV3Q3IHHCA6")
+    path = nofx.close()
+    env = os.environ | {"NOFX_GRPC_DATA_DIR": str(tmp_path / "data"), "DATA_ENCRYPTION_KEY": KEY}
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); import signal\n"
+    limited += "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); from nofx_grpc.cli.main import main\n"
+    limited += "sys.exit(main(['adopt', sys.argv[1]]))"
+    command = [sys.executable, "-c", limited, str(path)]
+    done = subprocess.run(command, env=env, check=False, capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert {file.name for file in (tmp_path / "data").iterdir()} == {"tokens", ".lock"}
+
+
 def test_tokens_of_a_store_that_is_there_are_left_alone(nofx: NofxDatabase, tmp_path: Path) -> None:
     path = nofx.close()
     adopt(path, tmp_path / "data")

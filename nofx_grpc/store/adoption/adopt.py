@@ -62,6 +62,8 @@ class Adoption:
             report = Report(str(self.source), source.state, str(self.target), self.in_place)
             self._tell_state(source, report)
             self._adopt(source, report)
+        except OSError as error:
+            raise AdoptionError(f"{error.filename or self.target} cannot be used: {error.strerror}") from error
         finally:
             source.close()
         report.files_with_clear_secrets = list(clear_files(self.source, report.backup))
