@@ -50,6 +50,33 @@ async def test_a_read_cannot_write(database: Database, way: str) -> None:
     assert (await database.read(names)).value == ["default"]
 
 
+async def test_what_was_got_is_remembered_until_the_next_revision(database: Database, store: Store) -> None:
+    await database.write(users.resource.create, user())
+    runs: list[str] = []
+
+    def get(connection: Connection, id: str) -> list[str]:
+        runs.append(id)
+        return names(connection)
+
+    for _ in range(2):
+        assert await database.get(get, "ada") == (["ada", "default"], 2)
+    assert runs == ["ada"]
+    async with store.open() as other:
+        await other.write(users.resource.create, user("bob"))
+    for _ in range(2):
+        assert await database.get(get, "ada") == (["ada", "bob", "default"], 3)
+    assert await database.get(get, "bob") == (["ada", "bob", "default"], 3)
+    assert runs == ["ada", "ada", "bob"]
+
+
+async def test_an_error_is_not_remembered(database: Database) -> None:
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            await database.get(users.resource.get, "ada")
+    await database.write(users.resource.create, user())
+    assert (await database.get(users.resource.get, "ada")).value.id == "ada"
+
+
 async def test_a_scan_leaves_the_event_loop_free(database: Database) -> None:
     assert (await database.read(lambda _: threading.current_thread())).value is threading.main_thread()
     assert (await database.scan(lambda _: threading.current_thread())).value is not threading.main_thread()

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from nofx_grpc.errors import AlreadyExists, ShuttingDown, StoreUnavailable
-from nofx_grpc.store import users
+from nofx_grpc.store import audit, users
+from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.engine import Connection, Database
 from tests.store.support import Store, Watched, user
 
@@ -195,6 +196,59 @@ async def test_a_function_whose_caller_has_gone_is_not_run(database: Database) -
     await first
     await database.write(lambda _: runs.append("third"))
     assert runs == ["third"]
+
+
+def record(method: str) -> AuditRecord:
+    return AuditRecord("somebody", "admin", method, "")
+
+
+async def recorded(database: Database) -> list[str]:
+    rows = await database.scan(lambda c: c.exec_driver_sql("SELECT method FROM audit_log ORDER BY id").scalars().all())
+    return list(rows.value)
+
+
+async def test_what_is_appended_is_durable_when_its_caller_is_answered(database: Database, watched: Watched) -> None:
+    await database.append(audit.append, record("first"))
+    assert await recorded(database) == ["first"]
+    watched.before["COMMIT"] = refuse
+    with pytest.raises(OperationalError):
+        await database.append(audit.append, record("second"))
+    watched.before.clear()
+    assert await recorded(database) == ["first"]
+
+
+async def test_an_append_that_fails_leaves_nothing(long_batches: Any) -> None:
+    def append_and_fail(connection: Connection) -> None:
+        audit.append(connection, record("never"))
+        raise ValueError("after the record")
+
+    async with long_batches as database:
+        barrier = Barrier()
+        first = asyncio.ensure_future(database.write(barrier))
+        await asyncio.to_thread(barrier.reached.wait, 10)
+        kept, failed = (
+            asyncio.ensure_future(database.append(audit.append, record("kept"))),
+            asyncio.ensure_future(database.append(append_and_fail)),
+        )
+        await asyncio.sleep(0)
+        barrier.go_on.set()
+        await asyncio.gather(first, kept)
+        with pytest.raises(ValueError, match="after the record"):
+            await failed
+        assert await recorded(database) == ["kept"]
+
+
+async def test_a_row_that_cannot_be_written_at_the_end_fails_only_its_caller(long_batches: Any) -> None:
+    async with long_batches as database:
+
+        def create_with_a_bad_record(connection: Connection) -> None:
+            create("never")(connection)
+            audit.append(connection, record(None))  # type: ignore[arg-type]  # what the table refuses
+
+        first, failed, last = await in_one_batch(database, create("a"), create_with_a_bad_record, create("b"))
+        assert (first, last) == ("a", "b") and isinstance(failed, IntegrityError)
+        assert await user_ids(database) == ["a", "b", "default"]
+        assert (await database.read(users.resource.get, "b")).value.revision == 3
 
 
 async def test_closing_finishes_what_is_queued(store: Store) -> None:
