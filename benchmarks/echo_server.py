@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import grpc
 import uvloop
@@ -14,7 +15,7 @@ async def serve(address: str) -> None:
         return request
 
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", handlers),))
     server.add_insecure_port(address)
     await server.start()

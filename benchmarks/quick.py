@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import uvloop
@@ -40,7 +41,7 @@ class Case:
     name: str
     aim: float | None
     pid: int
-    call: Callable[[bytes], grpc.aio.UnaryUnaryCall]  # type: ignore[type-arg]  # generic in the stubs only
+    call: Callable[[bytes], Any]
     requests: Iterator[bytes]
     cpu_microseconds: list[float] = field(default_factory=list)
     calls_per_second: list[float] = field(default_factory=list)
@@ -79,10 +80,10 @@ def server(*command: str, **env: str) -> Iterator[tuple[subprocess.Popen[str], s
         process.wait(timeout=20)
 
 
-def unary(channel: grpc.aio.Channel, method: str, token: str = "") -> Callable[[bytes], grpc.aio.UnaryUnaryCall]:  # type: ignore[type-arg]  # generic in the stubs only
+def unary(channel: grpc.aio.Channel, method: str, token: str = "") -> Callable[[bytes], Any]:
     """A call of one method from bytes to bytes."""
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    multi = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
+    multi: Any = channel.unary_unary(method, request_serializer=None, response_deserializer=None)
     return lambda request: multi(request, metadata=metadata)
 
 

@@ -11,6 +11,7 @@ from nofx_grpc.services.config_keys import risk_settings
 from nofx_grpc.services.convert import join_symbols, split_symbols
 from nofx_grpc.services.fields import ResourceFields
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.templates import check_may_write
 from nofx_grpc.services.trader_configs import trader_to_proto
 from nofx_grpc.store import system_config, traders
 from nofx_grpc.store.engine import Connection
@@ -49,6 +50,7 @@ class Traders:
         self._envelope, self._pages = envelope, pages
 
     async def CreateTrader(self, request: pb.CreateTraderRequest, call: Call) -> pb.Trader:
+        check_may_write(call, request.user_id)
         if request.trader_id:
             call.require(common_pb2.PERMISSION_ADMIN, "choosing the id of a trader")
         draft = _draft(request.user_id, request.trader_id or str(uuid.uuid4()), request.trader)
@@ -62,6 +64,7 @@ class Traders:
 
     async def UpdateTrader(self, request: pb.UpdateTraderRequest, call: Call) -> pb.Trader:
         message = request.trader
+        check_may_write(call, message.user_id)
         changes = _stored(FIELDS.for_update(message, request.update_mask))
 
         def draft() -> Trader:
@@ -78,6 +81,7 @@ class Traders:
         )
 
     async def DeleteTrader(self, request: pb.DeleteTraderRequest, call: Call) -> pb.DeleteTraderResponse:
+        check_may_write(call, request.user_id)
         return await call.write(
             lambda _: pb.DeleteTraderResponse(),
             traders.resource.delete,

@@ -33,11 +33,9 @@ async def config_of(service: RunningService, trader_id: str) -> pb.TraderConfig:
 
 
 def blockers_of(config: pb.TraderConfig) -> dict[str, str]:
-    """Blocker types, without the prefix, and their fields; without that of the template user, whose rows tests use."""
-    names = {common_pb2.BlockerType.Name(b.type).removeprefix("BLOCKER_TYPE_"): b.field for b in config.blockers}
-    assert "TRADER_OF_TEMPLATE_USER" in names and not config.runnable
-    del names["TRADER_OF_TEMPLATE_USER"]
-    return names
+    """Blocker types, without the prefix, and their fields."""
+    assert config.runnable == (not config.blockers)
+    return {common_pb2.BlockerType.Name(b.type).removeprefix("BLOCKER_TYPE_"): b.field for b in config.blockers}
 
 
 async def test_a_configuration_is_complete_and_at_one_revision(service: RunningService) -> None:
@@ -110,6 +108,23 @@ async def test_what_is_disabled_or_missing_blocks(service: RunningService) -> No
     }
 
 
+async def test_a_trader_of_the_template_user_never_runs(service: RunningService) -> None:
+    trader = await make_trader(service)
+    values: dict[str, Any] = {"name": "T", "provider": "p", "enabled": True, "api_key": "k"}
+    admin = service.client()
+    model = await admin.models.CreateModel(
+        models_pb2.CreateModelRequest(user_id="default", model=models_pb2.Model(**values))
+    )
+    template = pb.Trader(name="T", ai_model_id=model.id, exchange_id="binance", initial_balance=1)
+    made = await admin.traders.CreateTrader(pb.CreateTraderRequest(user_id="default", trader=template))
+    request = pb.GetTraderConfigRequest(user_id="default", trader_id=made.id)
+    config = await service.client("engine").traders.GetTraderConfig(request)
+    assert "TRADER_OF_TEMPLATE_USER" in blockers_of(config)
+    call = service.client("gateway").traders.DeleteTrader(pb.DeleteTraderRequest(user_id="default", id=made.id))
+    await refused(call, Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+    assert blockers_of(await config_of(service, trader.id)) == {}
+
+
 @pytest.mark.parametrize(
     ("id", "fields", "missing"),
     [
@@ -135,7 +150,7 @@ async def test_an_unreadable_secret_blocks_and_withholds_every_credential(servic
     trader = await make_trader(service)
     await make_signal_source(service)
     # A ciphertext that was moved from another column does not open.
-    sql = "UPDATE exchanges SET secret_key = api_key WHERE user_id = 'default' AND id = 'okx'"
+    sql = "UPDATE exchanges SET secret_key = api_key WHERE user_id = 'alice' AND id = 'okx'"
     await service.app.db.write(lambda c: c.exec_driver_sql(sql))
     config = await config_of(service, trader.id)
     assert blockers_of(config) == {"SECRET_UNREADABLE": "exchange.secret_key"}

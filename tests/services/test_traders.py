@@ -153,7 +153,12 @@ async def test_only_admin_chooses_the_id(service: RunningService) -> None:
 
 async def test_allow_missing_creates_for_admin_only(service: RunningService) -> None:
     made = await make_trader(service)
-    fields = {"name": "x", "ai_model_id": made.ai_model_id, "exchange_id": made.exchange_id, "initial_balance": 1}
+    fields: dict[str, Any] = {
+        "name": "x",
+        "ai_model_id": made.ai_model_id,
+        "exchange_id": made.exchange_id,
+        "initial_balance": 1,
+    }
     request = pb.UpdateTraderRequest(trader=pb.Trader(user_id=USER, id="mine", **fields), allow_missing=True)
     await refused(service.client("gateway").traders.UpdateTrader(request), Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     assert (await service.client().traders.UpdateTrader(request)).id == "mine"
@@ -198,7 +203,7 @@ async def test_symbols_of_all_traders_or_else_the_default_coins(service: Running
 
 async def test_symbols_come_in_pages(service: RunningService) -> None:
     await make_trader(service, trading_symbols=["a", "b", "c"])
-    engine, request, found = service.client("engine").traders, pb.ListTradingSymbolsRequest(page_size=2), []
+    engine, request, found = service.client("engine").traders, pb.ListTradingSymbolsRequest(page_size=2), list[str]()
     while True:
         page = await engine.ListTradingSymbols(request)
         found += page.symbols

@@ -11,17 +11,34 @@ EXCHANGE_KEY = "exchange-key-plaintext-91bc"
 EXCHANGE_SECRET = "exchange-secret-plaintext-c04d"
 COIN_POOL_URL = "http://signals.example.com/api/ai500?auth=coin-pool-plaintext-55e0"
 OI_TOP_URL = "http://signals.example.com/api/oi/top?auth=oi-top-plaintext-8d12"
-USER = "default"
+USER = "alice"
+
+
+async def need_user(service: RunningService) -> None:
+    """Make USER unless it is there."""
+    if not await service.rows("SELECT 1 FROM users WHERE id = ?", USER):
+        await service.add_users(USER)
 
 
 async def make_model(service: RunningService, **fields: Any) -> models_pb2.Model:
-    model = models_pb2.Model(**({"name": "M", "provider": "deepseek", "enabled": True, "api_key": MODEL_KEY} | fields))
+    """A model of USER, who is made too if need be."""
+    await need_user(service)
+    values: dict[str, Any] = {"name": "M", "provider": "deepseek", "enabled": True, "api_key": MODEL_KEY}
+    model = models_pb2.Model(**(values | fields))
     request = models_pb2.CreateModelRequest(user_id=USER, model=model)
     return await service.client().models.CreateModel(request)
 
 
 async def make_exchange(service: RunningService, id: str = "okx", **fields: Any) -> exchanges_pb2.Exchange:
-    values = {"name": "X", "type": "cex", "enabled": True, "api_key": EXCHANGE_KEY, "secret_key": EXCHANGE_SECRET}
+    """An exchange of USER, who is made too if need be."""
+    await need_user(service)
+    values: dict[str, Any] = {
+        "name": "X",
+        "type": "cex",
+        "enabled": True,
+        "api_key": EXCHANGE_KEY,
+        "secret_key": EXCHANGE_SECRET,
+    }
     exchange = exchanges_pb2.Exchange(**(values | fields))
     request = exchanges_pb2.CreateExchangeRequest(user_id=USER, exchange_id=id, exchange=exchange)
     return await service.client().exchanges.CreateExchange(request)
@@ -39,6 +56,7 @@ async def make_trader(service: RunningService, **fields: Any) -> traders_pb2.Tra
         fields["ai_model_id"] = (await make_model(service)).id
     if "exchange_id" not in fields:
         fields["exchange_id"] = (await make_exchange(service)).id
-    trader = traders_pb2.Trader(**({"name": "T", "initial_balance": 1000.5} | fields))
+    values: dict[str, Any] = {"name": "T", "initial_balance": 1000.5}
+    trader = traders_pb2.Trader(**(values | fields))
     request = traders_pb2.CreateTraderRequest(user_id=USER, trader=trader)
     return await service.client().traders.CreateTrader(request)
