@@ -63,6 +63,7 @@ def test_the_line_works_for_a_unix_socket(data_dir: Path, log: Path, tmp_path: P
     with serving(environment(data_dir, listen=f"unix:{tmp_path}/a socket"), log) as server:
         check_printed_line(server, tmp_path)
         assert run("health", env=server.env).returncode == 0
+        assert stat.S_IMODE((tmp_path / "a socket").stat().st_mode) & 0o077 == 0
 
 
 def test_the_line_works_for_tls(data_dir: Path, log: Path, tmp_path: Path, tls: dict[str, str]) -> None:

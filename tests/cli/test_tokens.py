@@ -105,7 +105,10 @@ def test_what_is_refused(env: dict[str, str], arguments: list[str], code: int, r
 @pytest.mark.e2e
 def test_a_store_is_not_made_by_the_way(tmp_path: Path) -> None:
     refused = run("token", "create", "--role=admin", "--json", env=environment(tmp_path / "data"))
-    assert refused.returncode == 3 and json.loads(refused.stdout)["error"]["reason"] == "START_ERROR"
+    error = json.loads(refused.stdout)["error"]
+    assert (
+        refused.returncode == 3 and error["reason"] == "START_ERROR" and "there is no database yet" in error["message"]
+    )
     assert not (tmp_path / "data").exists()
 
 
