@@ -173,6 +173,7 @@ def test_a_lock_that_nobody_waits_for_any_more_is_passed_on(tmp_path: Path) -> N
     first, impatient, third = (FileLock(tmp_path / "lock") for _ in range(3))
     assert first.acquire(1) and not impatient.acquire(0.05)
     first.release()
+    time.sleep(0.2)  # until its turn has come
     assert third.acquire(2)
     third.release()
     assert impatient.acquire(2), "who gave up may come again"
