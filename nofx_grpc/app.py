@@ -74,7 +74,13 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
         keyring, passphrase = open_store(backend, master_text, first, clock(), os.urandom)
     if passphrase:
         logger.warning("master_key_is_a_passphrase", advice="32 random bytes in base64 cannot be guessed")
-    db = Database(backend, clock, batch_size=settings.batch_size, batch_seconds=settings.batch_milliseconds / 1000)
+    db = Database(
+        backend,
+        clock,
+        batch_size=settings.batch_size,
+        batch_seconds=settings.batch_milliseconds / 1000,
+        lock_timeout=settings.lock_timeout_seconds,
+    )
     return db, Envelope(keyring)
 
 
@@ -88,7 +94,8 @@ def inspect_database(settings: Settings) -> SchemaState:
 def database_backend(settings: Settings) -> Backend:
     """The backend of these settings.  Raises StartError if the database's directory cannot be used."""
     try:
-        return backend_for(settings.database_url.get_secret_value())
+        url = settings.database_url.get_secret_value()
+        return backend_for(url, lock_timeout=settings.lock_timeout_seconds)
     except OSError as error:
         raise StartError(f"the database cannot be opened: {error.filename}: {error.strerror}") from error
 

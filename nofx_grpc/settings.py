@@ -54,11 +54,13 @@ class Settings(BaseModel):
     )
     master_key_file: Path = Field(
         default_factory=lambda data: data["data_dir"] / "master.key",
-        description="The key that opens the keyring; made at first start.",
+        description="File of the master key where `DATA_ENCRYPTION_KEY` is not set; made at first start.",
         json_schema_extra={"shown": "<data dir>/master.key"},
     )
     data_encryption_key: SecretStr | None = Field(
-        None, description="The key under which NOFX encrypted its database, in any form that NOFX takes."
+        None,
+        description="The master key, which opens the keyring; for an adopted database the key that NOFX ran with, in "
+        "any form that NOFX takes. Not set: the master key file.",
     )
     # `tls_key` looks at `tls_cert`, and `listen` looks at both: a check sees only the fields before its own.
     tls_cert: Path | None = Field(None, description="PEM file: the server's certificate and those that signed it.")
@@ -96,6 +98,9 @@ class Settings(BaseModel):
     page_token_ttl_hours: int = Field(24, ge=1, le=720, description="How long a page token is valid.")
     batch_milliseconds: float = Field(
         5, ge=0, le=1000, description="How long a write waits for others to be committed with it."
+    )
+    lock_timeout_seconds: float = Field(
+        5, ge=0.1, le=60, description="How long a write waits while another process holds the database."
     )
     batch_size: int = Field(128, ge=1, le=10_000, description="How many writes are committed together at most.")
 
