@@ -1,4 +1,4 @@
-"""A database that is locked, full or read-only: what callers are told, nothing half-written, and the service goes on."""
+"""A database that is locked, full or read-only: what callers are told, and that nothing is half-written."""
 
 import asyncio
 import sqlite3
