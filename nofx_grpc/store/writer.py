@@ -22,6 +22,8 @@ from nofx_grpc.errors import ShuttingDown, StoreUnavailable
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
 
+_COMPANY_SECONDS = 0.001
+
 logger = structlog.get_logger(__name__)
 
 
@@ -107,8 +109,7 @@ class GroupCommitWriter:
         crowded = False
         while (job := self._queue.get()) is not None:
             if crowded:
-                # More callers are about to come: one commit for all of them costs each less than a commit of its own.
-                time.sleep(self._batch_seconds)
+                self._wait_for_company()
             batch = [job]
             self._run_batch(batch)
             crowded = len(batch) > 1
@@ -119,6 +120,16 @@ class GroupCommitWriter:
         except Exception as error:  # noqa: BLE001  # all is committed: the next start does what this one could not
             logger.warning("checkpoint_failed", error=_text(error))
         self._connection.close()
+
+    def _wait_for_company(self) -> None:
+        """Wait as long as more callers come, up to the time of a batch.
+
+        One commit for all of them costs each less than a commit of its own.
+        """
+        until, waiting = time.monotonic() + self._batch_seconds, -1
+        while waiting < self._queue.qsize() < self._batch_size and time.monotonic() < until:
+            waiting = self._queue.qsize()
+            time.sleep(_COMPANY_SECONDS)
 
     def _run_batch(self, batch: list[Job]) -> None:
         """Run as many queued functions as fit into one transaction; `batch` has the first, and grows by the others."""
