@@ -8,9 +8,10 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from sqlalchemy import Connection, Select, Table, and_, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import Connection, Select, Table, Update, and_, bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from nofx_grpc.crypto.envelope import is_sealed, stub
@@ -69,10 +70,11 @@ class Resource(Generic[R]):
         self._fields, self._always_sealed = fields, always_sealed
         key_columns = [table.c[name] for name in key]
         by_key = and_(*(column == bindparam(f"key_{column.name}") for column in key_columns))
-        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in fields if name not in key}
         self._get = select(*columns).where(by_key)
         self._insert = insert(table)
-        self._update = update(table).where(by_key).values(values)
+        self._by_key = by_key
+        # A statement for each set of columns that is changed together: an update of one field writes one.
+        self._update_of = lru_cache(maxsize=256)(self._make_update)
         self._delete = delete(table).where(by_key)
         after = tuple_(*key_columns) > tuple_(*(bindparam(f"after_{name}") for name in key))
         self._first: Select[Any] = select(*columns).order_by(*key_columns).limit(bindparam("limit"))
@@ -151,20 +153,31 @@ class Resource(Generic[R]):
         changed = change(current)
         if changed == current:
             return current
-        return self.put(connection, changed)
+        return self.put(connection, changed, current)
 
-    def put(self, connection: Connection, changed: R) -> R:
-        """Write a changed record of an existing resource at this function's revision.  Raises NotFound."""
+    def put(self, connection: Connection, changed: R, current: R | None = None) -> R:
+        """Write a changed record of an existing resource at this function's revision.  Raises NotFound.
+
+        Where the `current` one is given, only the columns that differ are written.
+        """
         now = revisions.scope(connection).now
         record = dataclasses.replace(changed, revision=revisions.take(connection), updated_at=now)
         values = self._values(record)
+        if current is not None:
+            values = {name: value for name, value in values.items() if value != getattr(current, name)}
+        values = {name: value for name, value in values.items() if name not in self.key}
         check_values(values)
-        parameters = {f"new_{name}": value for name, value in values.items() if name not in self.key}
+        statement = self._update_of(tuple(values))
+        parameters: dict[str, Any] = {f"new_{name}": value for name, value in values.items()}
         key = self.key_of(record)
-        if connection.execute(self._update, parameters | self._key_parameters(key)).rowcount == 0:
+        if connection.execute(statement, parameters | self._key_parameters(key)).rowcount == 0:
             raise NotFound(self.kind, self._id(key))
         self.log(connection, record, Operation.UPDATE)
         return record
+
+    def _make_update(self, names: tuple[str, ...]) -> Update:
+        values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in names}
+        return update(self.table).where(self._by_key).values(values)
 
     def delete(
         self, connection: Connection, key: tuple[str, ...], etag: str = "", *, allow_missing: bool = False
@@ -200,7 +213,7 @@ class Resource(Generic[R]):
                 values[name] = stub(values[name])
         for name in self.hidden:
             values[name] = "*" if values[name] else ""
-        return json.dumps(values, default=_json_default, ensure_ascii=False, separators=(",", ":"))
+        return _to_json(values)
 
     def from_log(self, resource: str) -> R:
         """The record that `to_log` wrote."""
@@ -250,3 +263,6 @@ def _json_default(value: object) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} cannot be part of a change-log record")
+
+
+_to_json = json.JSONEncoder(default=_json_default, ensure_ascii=False, separators=(",", ":")).encode
