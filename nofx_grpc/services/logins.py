@@ -12,7 +12,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -91,7 +91,9 @@ class Logins:
         try:
             yield
         except LoginRefused:
-            await self._wait_for_floor(arrived)
+            # Whoever goes away before the floor has taken the silence for an answer: the refusal goes on record too.
+            with suppress(asyncio.CancelledError):
+                await self._wait_for_floor(arrived)
             raise
         except SecretUnreadable as error:
             await call.record(audit.FAILED, error.reason)

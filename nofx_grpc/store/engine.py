@@ -111,8 +111,11 @@ class Database:
         )
 
     async def append(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> None:
-        """As `write`, for a function that runs no SQL and only defers rows (`revisions.defer`): the cheapest write."""
-        await self._writer.submit(lambda connection: fn(connection, *args, **kwargs), savepoint=False)
+        """As `write`, for a function that runs no SQL and only defers rows (`revisions.defer`): the cheapest write.
+
+        It is done even if its caller is cancelled meanwhile, for what it tells of has happened.
+        """
+        await asyncio.shield(self._writer.submit(lambda connection: fn(connection, *args, **kwargs), savepoint=False))
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a write function in its own savepoint of the next group commit."""

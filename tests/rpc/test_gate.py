@@ -213,6 +213,20 @@ async def test_a_write_whose_caller_has_gone_is_not_done(service: RunningService
     assert await service.contents() == before
 
 
+async def test_a_denial_whose_caller_has_gone_is_on_the_record(service: RunningService) -> None:
+    release = threading.Event()
+    blocking = asyncio.ensure_future(service.app.db.write(lambda _: release.wait(10)))
+    await asyncio.sleep(0.05)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await service.client("viewer").exchanges.CreateExchange(OKX, timeout=0.3)
+    assert caught.value.code() is Code.DEADLINE_EXCEEDED
+    await asyncio.sleep(0.2)  # until the server has heard of it
+    release.set()
+    await blocking
+    await service.app.db.write(lambda _: None)  # after whatever was queued
+    assert await service.last_record("principal", "outcome") == ("token:bootstrap-viewer", "DENIED")
+
+
 # ---- errors that nobody expected
 
 

@@ -124,6 +124,17 @@ async def test_a_refusal_leaves_at_the_floor(tmp_path: Path) -> None:
             assert 0.4 <= time.monotonic() - started < 0.8
 
 
+async def test_a_refusal_that_nobody_waits_for_is_on_the_record(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data", env={"NOFX_GRPC_LOGIN_FLOOR_MS": "2000"}) as service:
+        request = pb.AuthenticateRequest(email="eve@example.com", password=PASSWORD)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await service.client("gateway").users.Authenticate(request, timeout=0.5)
+        assert caught.value.code() is Code.DEADLINE_EXCEEDED
+        await asyncio.sleep(0.2)  # until the server has heard of it
+        await service.app.db.write(lambda _: None)  # after whatever was queued
+        assert await service.last_record("resources", "outcome") == ("eve@example.com", "FAILED")
+
+
 @pytest.mark.parametrize(("took", "slept"), [(0.0, 0.5), (0.125, 0.375), (0.75, 0.25)])
 async def test_a_refusal_waits_for_the_next_multiple_of_the_floor(
     service: RunningService, took: float, slept: float
