@@ -254,10 +254,8 @@ class GroupCommitWriter:
             self._commit([job])
         except Exception as error:  # noqa: BLE001  # handed to the caller
             self._rollback()
-            job.outcome, job.error = (
-                None,
-                self._public((isinstance(error, TransactionLost) and error.__cause__) or error),
-            )
+            cause = (isinstance(error, TransactionLost) and error.__cause__) or error
+            job.outcome, job.error = None, self._public(cause)
         else:
             self.revision = self._seen
 
