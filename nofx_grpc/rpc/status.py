@@ -34,6 +34,12 @@ CODES: dict[type[NofxError], StatusCode] = {
     errors.Unimplemented:      StatusCode.UNIMPLEMENTED,
 }  # fmt: skip
 
+# An error travels in the trailing metadata, and over 8 KiB of those gRPC drops the whole call, or the connection with
+# every other call on it.  On the way it grows: the text is percent-encoded, the details, which have it too, are base64.
+_MOST_TEXT_BYTES = 768
+_MOST_VALUE_BYTES = 512  # as long as an id may be
+_MOST_VIOLATIONS_BYTES = 1536
+
 # What each code is on the wire; `StatusCode.value[0]`, looked up once.
 _NUMBERS: dict[StatusCode, int] = {code: code.value[0] for code in StatusCode}
 
@@ -60,9 +66,7 @@ def status_of(error: Exception, method: str) -> tuple[StatusCode, str, bytes]:
 def _details(error: NofxError) -> list[any_pb2.Any]:
     packed = []
     if isinstance(error, errors.InvalidArgument):
-        violation = error_details_pb2.BadRequest.FieldViolation
-        violations = [violation(field=v.field, description=v.description) for v in error.violations]
-        packed.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
+        packed.append(_pack(_bad_request(error)))
     if isinstance(error, errors.Unavailable | errors.RateLimited):
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(error.retry_after * 1000))
@@ -70,12 +74,33 @@ def _details(error: NofxError) -> list[any_pb2.Any]:
     return packed
 
 
+def _bad_request(error: errors.InvalidArgument) -> error_details_pb2.BadRequest:
+    """The first violations, and how many more there are."""
+    shown = error_details_pb2.BadRequest()
+    for number, violation in enumerate(error.violations):
+        if shown.ByteSize() > _MOST_VIOLATIONS_BYTES:
+            shown.field_violations.add(description=f"and {len(error.violations) - number} more")
+            break
+        field, description = _cut(violation.field, _MOST_VALUE_BYTES), _cut(violation.description, _MOST_VALUE_BYTES)
+        shown.field_violations.add(field=field, description=description)
+    return shown
+
+
 def _status(
     code: StatusCode, text: str, reason: str, metadata: dict[str, str], details: list[any_pb2.Any]
 ) -> tuple[StatusCode, str, bytes]:
-    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+    text = _cut(text, _MOST_TEXT_BYTES)
+    shown = {name: _cut(value, _MOST_VALUE_BYTES) for name, value in metadata.items()}
+    info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=shown)
     status = status_pb2.Status(code=_NUMBERS[code], message=text, details=[_pack(info), *details])
     return code, text, status.SerializeToString()
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= most_bytes:
+        return text
+    return encoded[: most_bytes - 3].decode(errors="ignore") + "…"
 
 
 def _pack(

@@ -16,6 +16,8 @@ from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.services.convert import redacted_url
 from nofx_grpc.v1 import common_pb2
 
+MOST_PATHS = 100
+
 _NOT_SETTABLE = {
     field_behavior_pb2.OUTPUT_ONLY,
     field_behavior_pb2.IDENTIFIER,
@@ -64,6 +66,10 @@ class ResourceFields:
         """The fields to change, and their new values.  Raises InvalidArgument for a mask that names anything else."""
         if not mask.paths:
             return self._values(message, [field for field in self.settable if self._is_meant(message, field)])
+        if len(mask.paths) > MOST_PATHS:
+            raise InvalidArgument(
+                Violation("update_mask", f"names {len(mask.paths):,} fields: expected at most {MOST_PATHS}")
+            )
         wrong = [Violation("update_mask", self._complaint(path)) for path in mask.paths if path not in self.settable]
         wrong += [
             Violation(f"{self.name}.{field}", "cannot be cleared: give a value or leave it out of update_mask")
