@@ -62,6 +62,17 @@ def test_a_secret_that_opens_to_a_ciphertext_is_what_nofx_used(nofx: NofxDatabas
     assert [problem.code for problem in found.report.problems] == ["secret_looks_encrypted"]
 
 
+@pytest.mark.parametrize("secret", ["ENC:v1:AAAA:BBBB", b"\xff\xfe"])
+def test_who_loses_the_otp_secret_does_not_log_in_by_the_password_alone(
+    nofx: NofxDatabase, adopted: AdoptIt, secret: object
+) -> None:
+    nofx.user("u1", otp_secret=secret)
+    nofx.user("u2", otp_secret="TXF7W7GTEC7ATYWZMW6EDAV3Q3IHHCA6")
+    found = adopted()
+    assert not found.row("users", "u1")["otp_verified"] and found.row("users", "u2")["otp_verified"]
+    assert [problem.key for problem in found.problems("otp_secret_lost")] == ["u1"]
+
+
 def test_every_text_column_is_looked_at(nofx: NofxDatabase, adopted: AdoptIt) -> None:
     nofx.user(otp_secret=nofx.encrypted("TXF7W7GTEC7ATYWZMW6EDAV3Q3IHHCA6"))
     nofx.model(custom_model_name=nofx.encrypted("gpt-x"), custom_api_url=nofx.encrypted("https://u:p@x.example/v1?k=1"))

@@ -78,7 +78,12 @@ class Loader:
                 self._report.add(Severity.WARNING, "email_differs_by_case", "users", id, detail)
             self._references.users.add(id)
             self._tell("users", row, check_user(row.values, otp_secret))
-            yield row.values | {"email_key": keys[id]}
+            values = row.values | {"email_key": keys[id]}
+            if values["otp_verified"] and row.original.get("otp_secret") and not values["otp_secret"]:
+                detail = "the secret cannot be read: an admin has to reset it, then the registration is to be completed"
+                self._report.add(Severity.ERROR, "otp_secret_lost", "users", id, detail)
+                values["otp_verified"] = False  # otherwise the password alone would do
+            yield values
 
     def _models(self) -> Iterator[Values]:
         for row in self._rows(rows.MODELS):
