@@ -1,0 +1,92 @@
+"""One call from its first attempt to its end, without any I/O: both clients are driven by it."""
+
+import random
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+
+from nofx_grpc.client.credentials import Token
+from nofx_grpc.client.errors import DeadlineExceeded, Failure, NofxClientError, RevisionNotReached
+from nofx_grpc.client.failures import client_error
+from nofx_grpc.client.retries import DEFAULT_RETRY, Retry, may_repeat
+from nofx_grpc.client.revisions import Metadata, Revision, Revisions
+from nofx_grpc.client.rpcs import Method
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How calls are made.  `revisions` is None where reads may be older than what was seen."""
+
+    token: Token | None = None
+    timeout: float = 10.0
+    retry: Retry = DEFAULT_RETRY
+    revisions: Revisions | None = field(default_factory=Revisions)
+    clock: Callable[[], float] = time.monotonic
+    random: Callable[[], float] = random.random
+
+
+class Call:
+    """One call: what each attempt is sent with, and what is to be done when it fails."""
+
+    def __init__(self, policy: Policy, method: Method, request: Any) -> None:
+        self._policy, self._method = policy, method
+        self._until = policy.clock() + policy.timeout
+        self._failed = 0
+        self._wanted: Revision | None = None  # what the client had seen when the attempt began
+        self._request_id = _with_request_id(request) if method.takes_request_id else ""
+
+    def timeout(self) -> float:
+        """Seconds left for the next attempt."""
+        return self._until - self._policy.clock()
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What the next attempt is sent with."""
+        token, revisions = self._policy.token, self._policy.revisions
+        credential = () if token is None else (("authorization", token.header()),)
+        # Only reads ask: a write is done in the present state of the store, whatever was seen.
+        if revisions is None or not self._method.is_read:
+            return credential
+        self._wanted, wanted = revisions.latest, revisions.wanted()
+        return credential if wanted is None else (*credential, ("nofx-min-revision", str(wanted.number)))
+
+    def answered(self, trailing: Metadata) -> None:
+        """Note what an answer shows.  Raises RevisionNotReached if it is older than what the client had seen."""
+        shown, wanted = self._note(trailing), self._wanted
+        if shown and wanted and shown.history == wanted.history and shown.number < wanted.number:
+            text = f"the answer is of revision {shown.number}, and revision {wanted.number} was seen before"
+            raise RevisionNotReached(
+                Failure(self._method.name, grpc.StatusCode.UNAVAILABLE, text, reason="REVISION_NOT_REACHED")
+            )
+
+    def pause_after(self, error: grpc.RpcError | NofxClientError) -> float:
+        """Seconds to wait before the next attempt.  Raises the error as one of ours if there is to be none."""
+        failure = error if isinstance(error, NofxClientError) else self._failure(error)
+        self._failed += 1
+        if self._failed < self._policy.retry.attempts and may_repeat(self._method, failure):
+            pause = self._policy.retry.pause(self._failed, failure.retry_after, self._policy.random)
+            if pause < self.timeout():
+                return pause
+        if self._failed > 1:
+            failure.add_note(f"after {self._failed} attempts")
+        raise failure from (None if failure is error else error)
+
+    def _failure(self, error: grpc.RpcError) -> NofxClientError:
+        self._note(error.trailing_metadata() or ())
+        failure = client_error(error, self._method.name, self._request_id)
+        # With a reason it is the server's own word, and the server answers.
+        if isinstance(failure, DeadlineExceeded) and not failure.reason and self._policy.revisions:
+            self._policy.revisions.doubt()
+        return failure
+
+    def _note(self, trailing: Metadata) -> Revision | None:
+        return self._policy.revisions.note(trailing) if self._policy.revisions else None
+
+
+def _with_request_id(request: Any) -> str:
+    """The id of a request, which gets one if the caller gave none."""
+    request.request_id = request.request_id or str(uuid.uuid4())
+    return str(request.request_id)
