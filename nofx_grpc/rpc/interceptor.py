@@ -47,6 +47,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in 
 ANONYMOUS = Identity("anonymous", "", frozenset())
 _REVISION = re.compile("[0-9]{1,19}")
 _POLL_SECONDS = 0.02
+_LONGEST_POLL_SECONDS = 0.3
 _REFUSALS_ON_RECORD_PER_MINUTE = 60
 
 
@@ -91,14 +92,33 @@ class Gate:
                 Violation("nofx-min-revision", "expected the number that an answer's nofx-revision had")
             )
         wanted = int(text)
-        until = time.monotonic() + self.limits.min_revision_seconds
+        until, pause = time.monotonic() + self.limits.min_revision_seconds, _POLL_SECONDS
         while self.db.revision < wanted:
             current = (await self.db.read(revisions.read_state)).revision
             if current >= wanted:
                 return
             if time.monotonic() >= until:
                 raise RevisionNotReached(wanted, current)
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL_SECONDS)  # a thousand who wait in vain must not keep the loop busy
+
+    def call(self, method: str, context: Context, answer_type: type[Message]) -> Call:
+        """A call of nobody yet."""
+        return Call(method, ANONYMOUS, context.peer(), self.db, self.envelope, answer_type)
+
+    def metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
+        """Where the store stands, as the trailing metadata of an answer."""
+        return (("nofx-revision", str(call.revision or self.db.revision)), ("nofx-history", self.db.history_id))
+
+    async def fail(self, call: Call, context: Context, error: Exception) -> NoReturn:
+        """End a call with its error, on the record if it is a refusal."""
+        if isinstance(error, NofxError):
+            await self.put_on_record(call, error)
+        code, text, details = status_of(error, call.method)
+        logger.debug("refused", method=call.method, principal=call.identity.principal, code=code.name, text=text)
+        # Where the store stands is nobody's business who has not shown who he is.
+        metadata = () if call.identity is ANONYMOUS else self.metadata(call)
+        await context.abort(code, text, (*metadata, (DETAILS_KEY, details)))
 
     async def put_on_record(self, call: Call, error: NofxError) -> None:
         """Record a denial or a failed login.  That it fails is logged: the caller is refused in any case."""
@@ -135,7 +155,7 @@ class GatedMethod:
             answer: Message = await self._behavior(request, call)
             return self._finish(call, context, answer)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
-            await self._fail(call, context, error)
+            await self._gate.fail(call, context, error)
 
     async def stream_unary(self, stream: AsyncIterator[bytes], context: Context) -> bytes:
         call = self._call(context)
@@ -146,7 +166,7 @@ class GatedMethod:
             answer: Message = await self._behavior(self._requests(stream), call)
             return self._finish(call, context, answer)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
-            await self._fail(call, context, error)
+            await self._gate.fail(call, context, error)
 
     async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for raw in stream:
@@ -155,8 +175,7 @@ class GatedMethod:
             yield request
 
     def _call(self, context: Context) -> Call:
-        gate = self._gate
-        return Call(self._name, ANONYMOUS, context.peer(), gate.db, gate.envelope, self._answer_type)
+        return self._gate.call(self._name, context, self._answer_type)
 
     async def _admit(self, call: Call, context: Context) -> None:
         """Everything that can be said before the request is looked at."""
@@ -201,22 +220,9 @@ class GatedMethod:
             raise PermissionDenied(f"{self._name} concerns more than the one user that this token is limited to")
 
     def _finish(self, call: Call, context: Context, answer: Message) -> bytes:
-        context.set_trailing_metadata(self._metadata(call))
+        context.set_trailing_metadata(self._gate.metadata(call))
         logger.debug("answered", method=self._name, principal=call.identity.principal)
         return answer.SerializeToString()
-
-    def _metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
-        db = self._gate.db
-        return (("nofx-revision", str(call.revision or db.revision)), ("nofx-history", db.history_id))
-
-    async def _fail(self, call: Call, context: Context, error: Exception) -> NoReturn:
-        if isinstance(error, NofxError):
-            await self._gate.put_on_record(call, error)
-        code, text, details = status_of(error, self._name)
-        logger.debug("refused", method=self._name, principal=call.identity.principal, code=code.name, text=text)
-        # Where the store stands is nobody's business who has not shown who he is.
-        metadata = () if call.identity is ANONYMOUS else self._metadata(call)
-        await context.abort(code, text, (*metadata, (DETAILS_KEY, details)))
 
 
 class RefusalBudget:

@@ -8,16 +8,16 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from nofx_grpc.address import UNIX
-from nofx_grpc.errors import StartError, Unauthenticated
+from nofx_grpc.errors import StartError
 from nofx_grpc.rpc.health import Health
 from nofx_grpc.rpc.interceptor import Context, Gate
 from nofx_grpc.rpc.listening import check_free, socket_lock
-from nofx_grpc.rpc.status import DETAILS_KEY, status_of
 
 _MEBIBYTE = 1024 * 1024
+_REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 
 
 class Service(Protocol):
@@ -88,9 +88,9 @@ class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc
     async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         try:
             await self._gate.identify(context)
-        except Unauthenticated as error:
-            code, text, details = status_of(error, reflection.SERVICE_NAME)
-            await context.abort(code, text, ((DETAILS_KEY, details),))
+        except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
+            call = self._gate.call(_REFLECTION, context, reflection_pb2.ServerReflectionResponse)
+            await self._gate.fail(call, context, error)
         async for response in super().ServerReflectionInfo(requests, context):
             yield response
 

@@ -157,6 +157,23 @@ async def test_a_revision_that_does_not_come(tmp_path: Path, ahead: int) -> None
                 assert refusal.metadata == {"wanted": str(current + ahead), "current": str(current)}
 
 
+async def test_who_waits_in_vain_asks_the_store_a_few_times_only(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, asked = service.app.db.read, []
+
+    async def counted(fn: Any, *args: Any) -> Any:
+        asked.append(fn)
+        return await read(fn, *args)
+
+    monkeypatch.setattr(service.app.db, "read", counted)
+    client = service.client(**{"nofx-min-revision": "1000000"})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.exchanges.GetExchange(BINANCE, timeout=1)
+    assert caught.value.code() is Code.DEADLINE_EXCEEDED
+    assert 1 < len(asked) < 12
+
+
 # ---- deadlines
 
 

@@ -178,6 +178,19 @@ async def test_reflection_needs_a_credential(service: RunningService) -> None:
         await reflected(service.anonymous())
     refusal = refusal_of(caught.value)
     assert (refusal.code, refusal.reason) == (Code.UNAUTHENTICATED, "UNAUTHENTICATED")
+    method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    assert await service.last_record("principal", "method", "outcome") == ("anonymous", method, "DENIED")
+
+
+async def test_an_unexpected_error_of_reflection_is_told_by_an_id_only(service: RunningService) -> None:
+    await service.execute("DROP TABLE tokens")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        header = ("authorization", f"Bearer {service.token('viewer')}")
+        stub = reflection_pb2_grpc.ServerReflectionStub(service.anonymous().channel)
+        await stub.ServerReflectionInfo(iter([]), metadata=(header,)).read()
+    refusal = refusal_of(caught.value)
+    assert (refusal.code, refusal.reason) == (Code.INTERNAL, "INTERNAL")
+    assert "tokens" not in refusal.text
 
 
 async def test_reflection_tells_of_every_service(service: RunningService) -> None:
