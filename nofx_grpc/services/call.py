@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 from google.protobuf.message import Message
 
 from nofx_grpc.crypto.envelope import Envelope
-from nofx_grpc.errors import AuditUnavailable, NofxError, NotFound, PermissionDenied, RequestIdReused
+from nofx_grpc.errors import AuditUnavailable, NofxError, PermissionDenied, RequestIdReused
 from nofx_grpc.store import audit, request_ids
 from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.engine import Connection, Database
@@ -91,8 +91,8 @@ class Call:
     ) -> M:
         """Answer with secrets, once the record of it is durable.
 
-        Raises AuditUnavailable if that record could not be written, and what `fn` and `convert` raise, on the record
-        too.
+        Raises AuditUnavailable if that record could not be written, what `fn` raises, and what `convert` raises, which
+        is on the record too.
         """
         value, self.revision = await self.db.get(fn, *args, **kwargs)
         try:
@@ -135,11 +135,6 @@ class Call:
             name = common_pb2.Permission.Name(permission).removeprefix("PERMISSION_")
             raise PermissionDenied(f"{what} needs the permission {name}")
 
-    def check_user(self, kind: str, user_id: str, id: str) -> None:
-        """Raises NotFound if the caller is limited to another user: it must not learn what exists there."""
-        if self.identity.user_id and self.identity.user_id != user_id:
-            raise NotFound(kind, id)
-
     def _once(self, connection: Connection, work: Callable[[], M]) -> M:
         """Do `work` and record it, or return the answer kept for this request id.  Runs in the write's savepoint."""
         if not self.request_id or self.request is None:
@@ -166,8 +161,19 @@ class Call:
         return self.answer_type.FromString(kept[len(digest) :])
 
 
+_NAMES = ("trader_id", "exchange_id", "model_id", "id", "key", "email")
+_NAMES_INSIDE = ("id", "email")
+
+
 def _named_resource(request: Message | None) -> str:
     """What a request names, for the record of a reveal or a denial; only ids and keys, never a secret."""
-    return next(
-        (str(value) for name in ("trader_id", "id", "key", "email") if (value := getattr(request, name, ""))), ""
-    )
+    if request is None:
+        return ""
+    if found := _first_text(request, _NAMES):
+        return found
+    inside = (value for _, value in request.ListFields() if isinstance(value, Message))
+    return next((found for resource in inside if (found := _first_text(resource, _NAMES_INSIDE))), "")
+
+
+def _first_text(message: Message, names: tuple[str, ...]) -> str:
+    return next((str(value) for name in names if (value := getattr(message, name, ""))), "")

@@ -209,3 +209,5 @@ async def test_only_admin_changes_templates(service: RunningService, noun: Noun,
             await call
         else:
             await refuse(service, call, Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+            user_id, resource = await service.last_record("user_id", "resources")
+            assert user_id == "default" and resource in {"template", "other"}
