@@ -1,5 +1,6 @@
 """The service SystemConfig: settings that hold for the whole installation."""
 
+import asyncio
 import secrets
 from dataclasses import dataclass, field
 
@@ -66,7 +67,7 @@ class SystemConfig:
         )
 
     async def ImportConfigFile(self, request: pb.ImportConfigFileRequest, call: Call) -> pb.ImportConfigFileResponse:
-        file = config_file.parse(request.content)
+        file = await asyncio.to_thread(config_file.parse, request.content)  # a large one takes tens of milliseconds
         settings = [Setting(key, text, self._seal(key, text)) for key, text in sorted(file.values.items())]
         return await call.write(
             lambda changed: pb.ImportConfigFileResponse(entries=map(to_proto, changed), ignored=ignored_keys(file)),

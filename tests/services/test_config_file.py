@@ -1,6 +1,7 @@
 """The import of NOFX's config.json, by itself and over a real server."""
 
 import json
+import threading
 from typing import Any
 
 import grpc
@@ -38,6 +39,18 @@ FILE: dict[str, Any] = {
 async def send(service: RunningService, content: Any, role: str = "admin") -> pb.ImportConfigFileResponse:
     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
     return await service.client(role).system_config.ImportConfigFile(pb.ImportConfigFileRequest(content=raw))
+
+
+async def test_a_file_is_read_off_the_event_loop(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, threads = config_file.parse, []
+
+    def noted(content: bytes) -> config_file.ConfigFile:
+        threads.append(threading.current_thread())
+        return parse(content)
+
+    monkeypatch.setattr(config_file, "parse", noted)
+    await send(service, {})
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
 
 
 async def test_a_file_is_taken_as_nofx_takes_it(service: RunningService) -> None:
