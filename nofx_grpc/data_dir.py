@@ -104,7 +104,14 @@ def _bootstrap_token(role: str, secret: str, now: datetime) -> Token:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all, and durable."""
+    """Write a file that only its owner can read, whole or not at all, and durable.  Raises StartError."""
+    try:
+        _write_private(path, text)
+    except OSError as error:
+        raise StartError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _write_private(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)  # one that is there could have another mode
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

@@ -165,6 +165,15 @@ def test_without_its_master_key_a_store_is_not_opened(data_dir: Path) -> None:
     assert not (data_dir / "master.key").exists()
 
 
+def test_a_master_key_that_cannot_be_written(data_dir: Path) -> None:
+    path = data_dir / "nowhere" / "master.key"
+    refused = run("migrate", env=environment(data_dir) | {"NOFX_GRPC_MASTER_KEY_FILE": str(path)})
+    assert (refused.returncode, refused.stderr) == (
+        3,
+        f"nofx-grpc: {path} cannot be written: No such file or directory\n",
+    )
+
+
 def test_a_lost_database_gets_no_new_master_key(data_dir: Path) -> None:
     assert run("migrate", env=environment(data_dir)).returncode == 0
     for path in (data_dir / "master.key", data_dir / "nofx.db"):
