@@ -243,11 +243,12 @@ class DeadlineExceeded(NofxError):
 class SecretUnreadable(NofxError):
     reason = "SECRET_UNREADABLE"
 
-    def __init__(self, field: str) -> None:
+    def __init__(self, *fields: str) -> None:
         super().__init__(
-            f"the stored {field} does not open under any key of the keyring: it must be entered again",
-            metadata={"field": field},
+            f"the stored {', '.join(fields)} does not open under any key of the keyring: it must be entered again",
+            metadata={"field": ",".join(fields)},
         )
+        self.fields = fields
 
 
 class Unimplemented(NofxError):

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from nofx_grpc.crypto.envelope import Envelope, Header, Location, describe
+from nofx_grpc.errors import SecretUnreadable
 
 _NOT_SET = Header("", "", "")
 
@@ -65,8 +66,19 @@ def seal_fields(
 def open_fields(
     envelope: Envelope, record: object, table: str, secrets: tuple[str, ...], *, user_id: str, row_id: str
 ) -> dict[str, str]:
-    """The secrets of a record in the clear, by name; '' for one that is not set.  Raises SecretUnreadable."""
-    return {name: envelope.open(getattr(record, name), Location(table, name, user_id, row_id)) for name in secrets}
+    """The secrets of a record in the clear, by name; '' for one that is not set.  Raises SecretUnreadable, naming each
+    that does not open.
+    """
+    opened: dict[str, str] = {}
+    unreadable: list[str] = []
+    for name in secrets:
+        try:
+            opened[name] = envelope.open(getattr(record, name), Location(table, name, user_id, row_id))
+        except SecretUnreadable:
+            unreadable.append(name)
+    if unreadable:
+        raise SecretUnreadable(*unreadable)
+    return opened
 
 
 def normalize_symbol(symbol: str) -> str:

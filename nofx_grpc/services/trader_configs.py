@@ -97,7 +97,7 @@ def _open_secrets(envelope: Envelope, config: TraderConfig, message: pb.TraderCo
         try:
             getattr(message, f"{part}_credentials").CopyFrom(opener(envelope, record))
         except SecretUnreadable as error:
-            unreadable.append(f"{part}.{error.metadata['field']}")
+            unreadable.extend(f"{part}.{field}" for field in error.fields)
 
     attempt("model", models.credentials, config.model)
     attempt("exchange", exchanges.credentials, config.exchange)

@@ -163,6 +163,14 @@ async def test_an_unreadable_secret_blocks_and_withholds_every_credential(servic
     assert (await service.rows("SELECT outcome, reason FROM audit_log"))[-1] == ("FAILED", "SECRET_UNREADABLE")
 
 
+async def test_every_unreadable_secret_is_named(service: RunningService) -> None:
+    trader = await make_trader(service)
+    sql = "UPDATE exchanges SET secret_key = api_key, api_key = secret_key WHERE user_id = 'alice' AND id = 'okx'"
+    await service.app.db.write(lambda c: c.exec_driver_sql(sql))
+    config = await config_of(service, trader.id)
+    assert [blocker.field for blocker in config.blockers] == ["exchange.api_key", "exchange.secret_key"]
+
+
 async def test_a_configuration_is_never_torn(service: RunningService) -> None:
     """Model and exchange change together, many times, while an engine reads: it never sees one without the other."""
     trader = await make_trader(service)
