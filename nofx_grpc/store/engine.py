@@ -19,7 +19,7 @@ __all__ = ["Answer", "Connection", "Database"]  # Connection: for services, whic
 T = TypeVar("T")
 P = ParamSpec("P")
 
-_MOST_REMEMBERED = 10_000
+_MOST_REMEMBERED = 1_000  # one with a long prompt takes 130 KiB
 
 
 class Answer(NamedTuple, Generic[T]):

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from nofx_grpc.errors import NotFound
-from nofx_grpc.store import revisions, users
+from nofx_grpc.store import engine, revisions, users
 from nofx_grpc.store.engine import Connection, Database
 from tests.store.support import Store, user
 
@@ -67,6 +67,21 @@ async def test_what_was_got_is_remembered_until_the_next_revision(database: Data
         assert await database.get(get, "ada") == (["ada", "bob", "default"], 3)
     assert await database.get(get, "bob") == (["ada", "bob", "default"], 3)
     assert runs == ["ada", "ada", "bob"]
+
+
+async def test_no_more_is_remembered_than_there_is_room_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_MOST_REMEMBERED", 2)
+    runs: list[str] = []
+
+    def get(_: Connection, id: str) -> str:
+        runs.append(id)
+        return id
+
+    for id in ("a", "b", "c", "a", "b", "c"):
+        assert (await database.get(get, id)).value == id
+    assert runs == ["a", "b", "c", "c"]
 
 
 async def test_an_error_is_not_remembered(database: Database) -> None:
