@@ -1,5 +1,6 @@
 """Errors are cut to what gRPC lets through: an error that is too long would end the caller's connection instead."""
 
+import asyncio
 from urllib.parse import quote
 
 import grpc
@@ -39,11 +40,18 @@ def test_an_error_fits_into_the_metadata(error: NofxError) -> None:
 
 
 async def test_of_very_many_violations_the_first_are_told_and_how_many_more(service: RunningService) -> None:
-    request = pb.CreateTraderRequest(user_id="default", trader=pb.Trader(trading_symbols=["A,B"] * 1000))
+    request = pb.CreateTraderRequest(user_id="default", trader=pb.Trader(trading_symbols=["A,"] * 400))
     refusal = await refused(service.client().traders.CreateTrader(request), *INVALID)
     assert refusal.violations["trader.trading_symbols[0]"]
-    assert refusal.violations[""] == f"and {1001 - len(refusal.violations)} more"
+    assert refusal.violations[""] == f"and {401 - len(refusal.violations)} more"
     assert refusal.text.endswith("…")
+
+
+async def test_a_message_full_of_violations_does_not_hold_up_the_others(service: RunningService) -> None:
+    request = pb.CreateTraderRequest(user_id="default", trader=pb.Trader(trading_symbols=[","] * 1_000_000))
+    async with asyncio.timeout(10):  # to look for all of them would take most of a minute
+        refusal = await refused(service.client().traders.CreateTrader(request), *INVALID)
+    assert len(refusal.violations) == 1
 
 
 async def test_a_mask_of_very_many_fields_is_not_looked_at(service: RunningService) -> None:
