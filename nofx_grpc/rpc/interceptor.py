@@ -114,6 +114,10 @@ class Gate:
         """End a call with its error, on the record if it is a refusal."""
         if isinstance(error, NofxError):
             await self.put_on_record(call, error)
+        if isinstance(error, AuditUnavailable):
+            # A cause that is ours was told by the store; of any other nothing else would tell.
+            cause = None if isinstance(error.__cause__, NofxError) else error.__cause__
+            logger.error("audit_unavailable", method=call.method, exc_info=cause)
         code, text, details = status_of(error, call.method)
         logger.debug("refused", method=call.method, principal=call.identity.principal, code=code.name, text=text)
         # Where the store stands is nobody's business who has not shown who he is.

@@ -16,7 +16,7 @@ _PATTERNS = {
 }
 
 
-# Each violation costs tens of µs on the event loop: of a message that could have thousands only the first is looked for.
+# Each violation costs tens of µs on the event loop: of a message that may have thousands only the first is told.
 _MOST_BYTES_LOOKED_THROUGH = 2048
 
 

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, GatedMethod, Limits
-from nofx_grpc.store import exchanges
+from nofx_grpc.store import audit, exchanges
 from nofx_grpc.v1 import exchanges_pb2 as pb
 from tests.support.rpcs import METHODS, call_raw
 from tests.support.service import RunningService, refused, running_service
@@ -275,6 +275,21 @@ async def test_an_unexpected_error_in_a_write_leaves_nothing(
     assert SECRET not in str(refusal)
     monkeypatch.undo()
     await service.client().exchanges.CreateExchange(OKX)
+
+
+async def test_an_unexpected_error_of_the_audit_is_logged(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("unexpected")
+
+    monkeypatch.setattr(audit, "append", broken)
+    request = pb.AccessExchangeCredentialsRequest(user_id="default", id="binance")
+    with capture_logs() as logs:
+        call = service.client("engine").exchanges.AccessExchangeCredentials(request)
+        await refused(call, Code.UNAVAILABLE, "AUDIT_UNAVAILABLE")
+    (logged,) = [entry for entry in logs if entry["event"] == "audit_unavailable"]
+    assert isinstance(logged["exc_info"], ValueError)
 
 
 async def test_an_unknown_method_is_unimplemented(service: RunningService) -> None:
