@@ -44,7 +44,9 @@ class TokenFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._stamp = self._stamp_now()
-        self._header = _header(_read(self._path, "token_file").decode(errors="replace"), f"token_file {os.fspath(path)!r}")
+        self._header = _header(
+            _read(self._path, "token_file").decode(errors="replace"), f"token_file {os.fspath(path)!r}"
+        )
 
     def header(self) -> str:
         stamp = self._stamp_now()

@@ -142,7 +142,7 @@ class Paged(Rpc, Generic[P, R, T]):
 
     def __init__(self, request: Callable[P, Message], response: type[R], items: Callable[[R], Iterable[T]]) -> None:
         super().__init__(request, response)
-        self._items = items
+        self.items = items
 
     @overload
     def __get__(self, service: Service[Sync], owner: object = None) -> Pages[P, R, T]: ...
@@ -152,7 +152,7 @@ class Paged(Rpc, Generic[P, R, T]):
         return super().__get__(service, owner)
 
     def made_by(self, caller: Caller) -> Callable[..., Any]:
-        return caller.paged(self.method, self._items)
+        return caller.paged(self.method, self.items)
 
 
 class ClientStream(Rpc, Generic[Q, R]):
