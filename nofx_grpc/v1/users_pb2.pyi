@@ -433,7 +433,7 @@ class AuthenticateRequest(_message.Message):
     otp_code: _builtins.str
     """The code that the OTP secret gives now, if it is at hand."""
     request_id: _builtins.str
-    """A new random id (a UUID) for each request: a repeat within 24 hours gets the first answer."""
+    """A new random id (a UUID) for each request: a repeat gets the first answer, as long as a login token is valid."""
     def __init__(
         self,
         *,
@@ -526,7 +526,7 @@ class VerifyOtpRequest(_message.Message):
     otp_code: _builtins.str
     """The code that the OTP secret gives now."""
     request_id: _builtins.str
-    """A new random id (a UUID) for each request: a repeat within 24 hours gets the first answer."""
+    """A new random id (a UUID) for each request: a repeat gets the first answer, as long as a login token is valid."""
     def __init__(
         self,
         *,
