@@ -23,8 +23,8 @@
     ├── Unavailable                 try again later
     │   ├── StoreUnavailable        the database is locked, read-only or gone
     │   ├── RevisionNotReached      this server has not seen the revision that the caller asks for
-    │   └── ShuttingDown            the server is going down
-    ├── AuditUnavailable            the audit record could not be made durable, so nothing was revealed
+    │   ├── ShuttingDown            the server is going down
+    │   └── AuditUnavailable        the audit record could not be made durable, so nothing was revealed
     ├── DeadlineExceeded            the caller's deadline passed before the work was started
     ├── SecretUnreadable            a stored secret does not open under any key of the keyring
     ├── Unimplemented               no such method
@@ -226,7 +226,7 @@ class ShuttingDown(Unavailable):
         super().__init__("the server is shutting down")
 
 
-class AuditUnavailable(NofxError):
+class AuditUnavailable(Unavailable):
     reason = "AUDIT_UNAVAILABLE"
 
     def __init__(self) -> None:

@@ -28,7 +28,6 @@ CODES: dict[type[NofxError], StatusCode] = {
     errors.OutOfRange:         StatusCode.OUT_OF_RANGE,
     errors.ResourceExhausted:  StatusCode.RESOURCE_EXHAUSTED,
     errors.Unavailable:        StatusCode.UNAVAILABLE,
-    errors.AuditUnavailable:   StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded:   StatusCode.DEADLINE_EXCEEDED,
     errors.SecretUnreadable:   StatusCode.DATA_LOSS,
     errors.Unimplemented:      StatusCode.UNIMPLEMENTED,

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Concatenate, ParamSpec, TypeVar, cast
 
 from google.protobuf.message import Message
@@ -49,6 +50,7 @@ class Call:
     answer_type: type[Message]
     request: Message | None = None
     user_id: str = ""  # the user that the request names
+    repeat_within: timedelta | None = None  # how long a repeat gets the first answer, if not as long as it is kept
     revision: int = field(default=0, init=False)  # what `nofx-revision` tells the client
 
     async def read(
@@ -143,7 +145,7 @@ class Call:
             return answer
         context = ("request_ids", self.identity.principal, self.request_id)
         digest = hashlib.sha256(self.method.encode() + self.request.SerializeToString(deterministic=True)).digest()
-        kept = request_ids.find(connection, self.identity.principal, self.request_id)
+        kept = request_ids.find(connection, self.identity.principal, self.request_id, self.repeat_within)
         if kept is not None:
             return cast("M", self._repeat(connection, self.envelope.open_bytes(kept, context), digest))
         answer = work()

@@ -91,6 +91,7 @@ class Traders:
         )
 
     async def StartTrader(self, request: pb.StartTraderRequest, call: Call) -> pb.Trader:
+        check_may_write(call, request.user_id)
         return await self._set_running(request.user_id, request.id, call, running=True)
 
     async def StopTrader(self, request: pb.StopTraderRequest, call: Call) -> pb.Trader:

@@ -111,12 +111,14 @@ class Users:
             self._accept_second_factor(connection, user, request.otp_code)
             return pb.AuthenticateResponse(user=logged_in(connection, user))
 
+        call.repeat_within = self._logins.options.token_ttl
         async with self._logins.attempt(call):
             return await self._logins.write_with_password(
                 call, users.find_by_email, request.email, request.password, lambda answer: answer, work
             )
 
     async def VerifyOtp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
+        call.repeat_within = self._logins.options.token_ttl
         token = self._logins.open_token(request.login_token)
         call.user_id = token.user_id if token else ""
 

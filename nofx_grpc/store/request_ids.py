@@ -1,6 +1,6 @@
 """Answers to writes that carried a `request_id`, kept so that a repeat gets the first answer."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Column, Connection, Index, LargeBinary, Table, bindparam, delete, insert, select, tuple_
 
@@ -19,10 +19,13 @@ request_ids = Table(
 )
 
 
-_FIND = select(request_ids.c.answer).where(
+_FIND = select(request_ids.c.answer, request_ids.c.created_at).where(
     request_ids.c.principal == bindparam("principal"), request_ids.c.request_id == bindparam("request_id")
 )
 _INSERT = insert(request_ids)
+_DELETE = delete(request_ids).where(
+    request_ids.c.principal == bindparam("principal"), request_ids.c.request_id == bindparam("request_id")
+)
 _OLDEST = (
     select(request_ids.c.principal, request_ids.c.request_id)
     .where(request_ids.c.created_at < bindparam("before"))
@@ -32,9 +35,16 @@ _OLDEST = (
 _DELETE_BEFORE = delete(request_ids).where(tuple_(request_ids.c.principal, request_ids.c.request_id).in_(_OLDEST))
 
 
-def find(connection: Connection, principal: str, request_id: str) -> bytes | None:
-    """The sealed answer that was given to this request id of this principal."""
-    return connection.execute(_FIND, {"principal": principal, "request_id": request_id}).scalar_one_or_none()
+def find(connection: Connection, principal: str, request_id: str, within: timedelta | None = None) -> bytes | None:
+    """The sealed answer that was given to this request id of this principal; one older than `within` is forgotten."""
+    key = {"principal": principal, "request_id": request_id}
+    row = connection.execute(_FIND, key).one_or_none()
+    if row is None:
+        return None
+    if within is not None and row.created_at + within <= revisions.scope(connection).now:
+        connection.execute(_DELETE, key)
+        return None
+    return bytes(row.answer)
 
 
 def remember(connection: Connection, principal: str, request_id: str, *, method: str, answer: bytes) -> None:

@@ -239,6 +239,20 @@ async def test_a_repeated_request_gets_the_first_answer(service: RunningService,
         await change_password(service, ann.id, PASSWORD, NEW_PASSWORD, ann.code(clock.now), request_id="r-2")
 
 
+async def test_a_login_that_is_repeated_late_is_a_new_one(
+    service: RunningService, clock: FakeClock, ann: Person
+) -> None:
+    """Else whoever has the request of a login could log in by it for a day, whatever became of the password."""
+    code = ann.code(clock.now)
+    first = await authenticate(service, ann.email, PASSWORD, code, request_id="r-1")
+    clock.advance(minutes=4)
+    assert await authenticate(service, ann.email, PASSWORD, code, request_id="r-1") == first
+    clock.advance(minutes=1)
+    await refused(authenticate(service, ann.email, PASSWORD, code, request_id="r-1"), *REFUSED)
+    late = await authenticate(service, ann.email, PASSWORD, ann.code(clock.now), request_id="r-1")
+    assert late.HasField("user")
+
+
 async def test_a_hash_of_nofx_is_replaced_at_the_next_login(service: RunningService, clock: FakeClock) -> None:
     bob = await adopt(service, "bob@example.org", "bobs password")
     row = "SELECT password_hash, rewrites, revision, updated_at FROM users WHERE id = ?"
