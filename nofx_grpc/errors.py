@@ -1,4 +1,4 @@
-"""Every error that the service raises on purpose.
+"""Every error that the service raises on purpose.  Longer than 300 lines: the tree is read as one.
 
     NofxError
     ├── InvalidArgument             the request is wrong in itself; carries field violations
@@ -16,10 +16,14 @@
     │   ├── RegistrationClosed      registration is switched off
     │   └── BetaCodeInvalid         the beta code is unknown or spent
     ├── OutOfRange                  a revision or history that is not (any more) to be had
+    │   ├── RevisionCompacted       the changes after the revision are not kept any more
+    │   ├── HistoryChanged          the revision counts in another history than the store's
+    │   └── RevisionInFuture        the revision is above the store's
     ├── ResourceExhausted           a limit was reached
     │   ├── RequestTooLarge         the message is over the size limit
     │   ├── StoreFull               the database has no room left
-    │   └── RateLimited             too many requests; says when to come back
+    │   ├── RateLimited             too many requests; says when to come back
+    │   └── SlowReader              a stream's client fell too far behind
     ├── Unavailable                 try again later
     │   ├── StoreUnavailable        the database is locked, read-only or gone
     │   ├── RevisionNotReached      this server has not seen the revision that the caller asks for
@@ -169,6 +173,38 @@ class OutOfRange(NofxError):
     reason = "OUT_OF_RANGE"
 
 
+class RevisionCompacted(OutOfRange):
+    reason = "REVISION_COMPACTED"
+
+    def __init__(self, wanted: int, oldest: int) -> None:
+        super().__init__(
+            f"the changes after revision {wanted} are not kept any more, only those after {oldest}: take the initial "
+            "state again",
+            metadata={"wanted": str(wanted), "oldest_revision": str(oldest)},
+        )
+
+
+class HistoryChanged(OutOfRange):
+    reason = "HISTORY_CHANGED"
+
+    def __init__(self, wanted: str, current: str) -> None:
+        super().__init__(
+            f"the revisions of the history {wanted!r} mean nothing here: the store's history is {current!r}; take the "
+            "initial state again",
+            metadata={"wanted": wanted, "history_id": current},
+        )
+
+
+class RevisionInFuture(OutOfRange):
+    reason = "REVISION_IN_FUTURE"
+
+    def __init__(self, wanted: int, current: int) -> None:
+        super().__init__(
+            f"the store is at revision {current}: it has not reached revision {wanted}",
+            metadata={"wanted": str(wanted), "current_revision": str(current)},
+        )
+
+
 class ResourceExhausted(NofxError):
     reason = "RESOURCE_EXHAUSTED"
 
@@ -196,6 +232,16 @@ class RateLimited(ResourceExhausted):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class SlowReader(ResourceExhausted):
+    reason = "SLOW_READER"
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(
+            f"changes were made faster than this stream was read: resume from revision {revision}",
+            metadata={"resume_revision": str(revision)},
+        )
 
 
 class Unavailable(NofxError):
