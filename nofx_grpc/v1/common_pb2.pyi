@@ -71,6 +71,14 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The beta code is unknown or was used. Code FAILED_PRECONDITION."""
     REASON_OUT_OF_RANGE: _Reason.ValueType  # 40
     """The revision or the history is not to be had, or not any more. Code OUT_OF_RANGE."""
+    REASON_REVISION_COMPACTED: _Reason.ValueType  # 41
+    """The changes after this revision are not kept any more; the error's metadata has the oldest revision to start from.
+    Code OUT_OF_RANGE.
+    """
+    REASON_HISTORY_CHANGED: _Reason.ValueType  # 42
+    """The revision counts in another history: the database was restored from a copy. Code OUT_OF_RANGE."""
+    REASON_REVISION_IN_FUTURE: _Reason.ValueType  # 43
+    """The revision is above the store's. Code OUT_OF_RANGE."""
     REASON_RESOURCE_EXHAUSTED: _Reason.ValueType  # 50
     """A limit was reached. Code RESOURCE_EXHAUSTED."""
     REASON_REQUEST_TOO_LARGE: _Reason.ValueType  # 51
@@ -79,6 +87,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The database has no room left; nothing was written. Code RESOURCE_EXHAUSTED."""
     REASON_RATE_LIMITED: _Reason.ValueType  # 53
     """Too many requests; google.rpc.RetryInfo says when to come back. Code RESOURCE_EXHAUSTED."""
+    REASON_SLOW_READER: _Reason.ValueType  # 54
+    """A stream's client did not read as fast as changes were made; the error's metadata has the revision to resume from.
+    Code RESOURCE_EXHAUSTED.
+    """
     REASON_UNAVAILABLE: _Reason.ValueType  # 60
     """The service cannot answer now; google.rpc.RetryInfo says when to come back. Code UNAVAILABLE."""
     REASON_STORE_UNAVAILABLE: _Reason.ValueType  # 61
@@ -146,6 +158,14 @@ REASON_BETA_CODE_INVALID: Reason.ValueType  # 34
 """The beta code is unknown or was used. Code FAILED_PRECONDITION."""
 REASON_OUT_OF_RANGE: Reason.ValueType  # 40
 """The revision or the history is not to be had, or not any more. Code OUT_OF_RANGE."""
+REASON_REVISION_COMPACTED: Reason.ValueType  # 41
+"""The changes after this revision are not kept any more; the error's metadata has the oldest revision to start from.
+Code OUT_OF_RANGE.
+"""
+REASON_HISTORY_CHANGED: Reason.ValueType  # 42
+"""The revision counts in another history: the database was restored from a copy. Code OUT_OF_RANGE."""
+REASON_REVISION_IN_FUTURE: Reason.ValueType  # 43
+"""The revision is above the store's. Code OUT_OF_RANGE."""
 REASON_RESOURCE_EXHAUSTED: Reason.ValueType  # 50
 """A limit was reached. Code RESOURCE_EXHAUSTED."""
 REASON_REQUEST_TOO_LARGE: Reason.ValueType  # 51
@@ -154,6 +174,10 @@ REASON_STORE_FULL: Reason.ValueType  # 52
 """The database has no room left; nothing was written. Code RESOURCE_EXHAUSTED."""
 REASON_RATE_LIMITED: Reason.ValueType  # 53
 """Too many requests; google.rpc.RetryInfo says when to come back. Code RESOURCE_EXHAUSTED."""
+REASON_SLOW_READER: Reason.ValueType  # 54
+"""A stream's client did not read as fast as changes were made; the error's metadata has the revision to resume from.
+Code RESOURCE_EXHAUSTED.
+"""
 REASON_UNAVAILABLE: Reason.ValueType  # 60
 """The service cannot answer now; google.rpc.RetryInfo says when to come back. Code UNAVAILABLE."""
 REASON_STORE_UNAVAILABLE: Reason.ValueType  # 61
