@@ -11,11 +11,12 @@ import structlog
 from nofx_grpc import data_dir
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import MasterKeyError, StartError
-from nofx_grpc.housekeeping import Housekeeping
+from nofx_grpc.housekeeping import Housekeeping, Keeping
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, Limits
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.services import build_services
+from nofx_grpc.services.feed import Feed, FeedOptions
 from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
@@ -39,6 +40,8 @@ class App:
     settings: Settings
     db: Database
     envelope: Envelope
+    gate: Gate
+    feed: Feed
     server: Server
     housekeeping: Housekeeping
 
@@ -56,10 +59,12 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     pages = Pages(envelope, clock, timedelta(hours=settings.page_token_ttl_hours), settings.max_page_bytes)
     limits = Limits(settings.max_request_bytes, settings.min_revision_wait_seconds)
     tokens = Tokens(db, clock)
-    services = build_services(envelope, pages, login_options(settings))
-    server = Server(Gate(db, envelope, tokens, limits), services, server_options(settings))
-    housekeeping = Housekeeping(db, tokens, clock, timedelta(hours=settings.request_id_ttl_hours))
-    return App(settings, db, envelope, server, housekeeping)
+    feed = Feed(db, feed_options(settings))
+    services = build_services(envelope, pages, login_options(settings), feed)
+    gate = Gate(db, envelope, tokens, limits)
+    server = Server(gate, services, server_options(settings))
+    housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings))
+    return App(settings, db, envelope, gate, feed, server, housekeeping)
 
 
 def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Database, Envelope]:
@@ -136,6 +141,23 @@ def login_options(settings: Settings) -> LoginOptions:
         token_ttl=timedelta(minutes=settings.login_token_minutes),
         registration_ttl=timedelta(hours=settings.registration_ttl_hours),
         hash_threads=settings.password_hash_concurrency,
+    )
+
+
+def keeping(settings: Settings) -> Keeping:
+    return Keeping(
+        request_ids=timedelta(hours=settings.request_id_ttl_hours),
+        changes=timedelta(hours=settings.watch_log_hours),
+        most_changes=settings.watch_log_changes,
+    )
+
+
+def feed_options(settings: Settings) -> FeedOptions:
+    return FeedOptions(
+        poll_seconds=settings.watch_poll_milliseconds / 1000,
+        queue_commits=settings.watch_queue_revisions,
+        queue_bytes=settings.watch_queue_bytes,
+        bookmark_seconds=settings.watch_bookmark_seconds,
     )
 
 

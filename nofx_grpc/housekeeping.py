@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from nofx_grpc.rpc.identity import Tokens
-from nofx_grpc.store import accounts, login_tokens, request_ids, tokens
+from nofx_grpc.services.feed import Feed
+from nofx_grpc.store import accounts, changes, login_tokens, request_ids, tokens
 from nofx_grpc.store.engine import Database
 
 logger = structlog.get_logger(__name__)
@@ -21,13 +22,23 @@ REGISTRATIONS_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long the answers to repeated requests are kept; how long changes are, and how many of them at most."""
+
+    request_ids: timedelta
+    changes: timedelta
+    most_changes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Housekeeping:
-    """Cleans up after the calls; `request_id_ttl` is how long the answers to repeated requests are kept."""
+    """Cleans up after the calls."""
 
     db: Database
+    feed: Feed
     tokens: Tokens
     clock: Callable[[], datetime]
-    request_id_ttl: timedelta
+    keeping: Keeping
 
     async def run(self) -> None:
         """Sweep about once a minute, until cancelled.  What fails is logged, and tried again the next time."""
@@ -39,10 +50,28 @@ class Housekeeping:
     async def sweep(self) -> None:
         """Do all of it once."""
         now = self.clock()
-        await self._repeat("request_ids", AT_ONCE, request_ids.forget_before, now - self.request_id_ttl, AT_ONCE)
+        await self._repeat("request_ids", AT_ONCE, request_ids.forget_before, now - self.keeping.request_ids, AT_ONCE)
         await self._repeat("login_tokens", AT_ONCE, login_tokens.forget_before, now, AT_ONCE)
         await self._repeat("registrations", REGISTRATIONS_AT_ONCE, accounts.remove_expired, REGISTRATIONS_AT_ONCE)
         await self.note_used_tokens()
+        await self.compact()
+
+    async def compact(self) -> None:
+        """Forget the changes that nobody can ask for any more, but none that a stream of this process needs."""
+        before = self.clock() - self.keeping.changes
+        done = AT_ONCE
+        while done:
+            last = await self._removable(before)
+            done = await self._write("change_log", changes.compact, last, AT_ONCE) if last else 0
+
+    async def _removable(self, before: datetime) -> int:
+        """The revision up to which changes may go; 0 if none may, or if it cannot be told."""
+        try:
+            last = (await self.db.scan(changes.removable, before, self.keeping.most_changes, AT_ONCE)).value
+        except Exception:
+            logger.exception("housekeeping_failed", what="change_log")
+            return 0
+        return last if self.feed.held is None else min(last, self.feed.held)
 
     async def note_used_tokens(self) -> None:
         """Write down when the tokens were used last."""

@@ -104,6 +104,25 @@ class Settings(BaseModel):
     )
     batch_size: int = Field(128, ge=1, le=10_000, description="How many writes are committed together at most.")
 
+    watch_poll_milliseconds: int = Field(
+        200, ge=10, le=60_000, description="How often the change log is looked at for what other processes wrote."
+    )
+    watch_queue_revisions: int = Field(
+        1000, ge=1, le=1_000_000, description="How many revisions a watcher may be behind before its stream ends."
+    )
+    watch_queue_bytes: int = Field(
+        8 * MIB, ge=1024, le=1024 * MIB, description="How many bytes a watcher may be behind before its stream ends."
+    )
+    watch_bookmark_seconds: float = Field(
+        10, ge=0.05, le=3600, description="After this long without a change a watcher is told the revision."
+    )
+    watch_log_hours: float = Field(
+        24, ge=0, le=8760, description="How long changes are kept for watchers who come back."
+    )
+    watch_log_changes: int = Field(
+        100_000, ge=0, le=100_000_000, description="How many changes are kept for watchers who come back."
+    )
+
     login_floor_ms: int = Field(
         500, ge=0, le=10_000, description="A login takes at least this long, whatever is wrong with it."
     )

@@ -23,8 +23,9 @@ def complaint(name: str, comment: str) -> str:
     handler = getattr(IMPLEMENTED.get(method.containing_service.full_name), method.name, None)
     if handler is None:
         return "not implemented"
-    if not inspect.iscoroutinefunction(handler):
-        return "not a coroutine: it would run in a thread"
+    is_right = inspect.isasyncgenfunction if method.server_streaming else inspect.iscoroutinefunction
+    if not is_right(handler):
+        return "not a coroutine, or for a stream not an asynchronous generator"
     if list(inspect.signature(handler).parameters)[2:] != ["call"]:
         return "does not take (self, request, call)"
     if permission_of(method) == "UNSPECIFIED":

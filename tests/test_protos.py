@@ -23,7 +23,8 @@ PERMISSIONS = {
         Users.GetUser Users.ListUsers Models.GetModel Models.ListModels Models.ListSupportedModels Exchanges.GetExchange
         Exchanges.ListExchanges Exchanges.ListSupportedExchanges SignalSources.GetSignalSource Traders.GetTrader
         Traders.ListTraders Traders.ListTradingSymbols SystemConfig.GetSystemConfig SystemConfig.ListSystemConfig
-        SystemConfig.GetPublicConfig BetaCodes.ValidateBetaCode BetaCodes.ListBetaCodes BetaCodes.GetBetaCodeStats""",
+        SystemConfig.GetPublicConfig BetaCodes.ValidateBetaCode BetaCodes.ListBetaCodes BetaCodes.GetBetaCodeStats
+        Watch.Watch""",
     "WRITE": """
         Models.CreateModel Models.UpdateModel Models.DeleteModel Exchanges.CreateExchange Exchanges.UpdateExchange
         Exchanges.DeleteExchange SignalSources.SetSignalSource SignalSources.DeleteSignalSource Traders.CreateTrader
@@ -153,7 +154,8 @@ def test_rpc_says_which_user_it_is_about(name: str) -> None:
         assert field.type == FieldDescriptor.TYPE_STRING
         assert name not in NAME_NO_USER
     assert options[common_pb2.open_to_scoped] == (name in OPEN_TO_SCOPED)
-    assert options[common_pb2.narrowed] == (method.name.startswith("List") and path == "user_id")
+    is_list = method.name.startswith("List") or method.server_streaming
+    assert options[common_pb2.narrowed] == (is_list and path == "user_id")
 
 
 @each_method

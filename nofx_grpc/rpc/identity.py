@@ -27,10 +27,11 @@ class Tokens:
         self._known: dict[str, tuple[float, Token]] = {}
         self._used: set[str] = set()
 
-    async def identify(self, authorization: str | bytes | None, *, local: bool) -> Identity:
+    async def identify(self, authorization: str | bytes | None, *, local: bool, fresh: bool = False) -> Identity:
         """The identity behind an `authorization` header.  Raises Unauthenticated.
 
-        `local` tells whether the call came over loopback or a Unix socket, where alone a bootstrap token works.
+        `local` tells whether the call came over loopback or a Unix socket, where alone a bootstrap token works;
+        `fresh` has the token looked up anew.
         """
         if authorization is None:
             raise Unauthenticated("no credential: send the metadata 'authorization: Bearer <token>'")
@@ -38,7 +39,7 @@ class Tokens:
         if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("the authorization metadata is not of the form 'Bearer <token>'")
         secret = secret.strip()
-        token = await self._token(token_hash(secret)) if looks_like_token(secret) else None
+        token = await self._token(token_hash(secret), fresh=fresh) if looks_like_token(secret) else None
         if token is None:
             raise Unauthenticated("the token is not known")
         if token.revoked_at is not None:
@@ -58,9 +59,9 @@ class Tokens:
         used, self._used = self._used, set()
         return used
 
-    async def _token(self, hash: str) -> Token | None:
+    async def _token(self, hash: str, *, fresh: bool) -> Token | None:
         now = time.monotonic()
-        known = self._known.get(hash)
+        known = None if fresh else self._known.get(hash)
         if known is not None and now < known[0]:
             return known[1]
         token = (await self._db.read(tokens.find_by_hash, hash)).value

@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, cast
 
@@ -34,6 +35,7 @@ from nofx_grpc.errors import (
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.permissions import Rule
 from nofx_grpc.rpc.status import DETAILS_KEY, status_of
+from nofx_grpc.rpc.streams import Credential, OpenStreams
 from nofx_grpc.rpc.validation import MessageRules
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.store import audit, revisions
@@ -67,20 +69,24 @@ class Gate:
         self.rules = MessageRules()
         self._tokens = tokens
         self._refusals = RefusalBudget(_REFUSALS_ON_RECORD_PER_MINUTE)
+        self.streams = OpenStreams(self._identify_again)
 
     def handler(self, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
         """The gRPC handler of one method of one of our services."""
         gated = GatedMethod(self, method, behavior)
         if method.client_streaming:
             return grpc.stream_unary_rpc_method_handler(gated.stream_unary)
+        if method.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(gated.unary_stream)
         return grpc.unary_unary_rpc_method_handler(gated.unary_unary)
 
     async def identify(self, context: Context) -> Identity:
         """Who calls.  Raises Unauthenticated."""
-        shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
-        if len(shown) > 1:
-            raise Unauthenticated("more than one credential: send the metadata 'authorization' once")
-        return await self._tokens.identify(shown[0] if shown else None, local=is_local(context.peer()))
+        shown = credential_of(context)
+        return await self._tokens.identify(shown.authorization, local=shown.local)
+
+    async def _identify_again(self, shown: Credential) -> Identity:
+        return await self._tokens.identify(shown.authorization, local=shown.local, fresh=True)
 
     async def wait_for_revision(self, context: Context) -> None:
         """Wait until the store is at the revision that the caller asks for.  Raises RevisionNotReached."""
@@ -172,6 +178,21 @@ class GatedMethod:
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
 
+    async def unary_stream(self, raw: bytes, context: Context) -> None:
+        call = self._call(context)
+        try:
+            await self._admit(call, context)
+            request = self._parse(raw)
+            await self._check(call, request)
+            with self._gate.streams.opened(call, credential_of(context), self._rule.permission):
+                async with aclosing(self._behavior(request, call)) as answers:
+                    async for answer in answers:
+                        # An answer that many streams share comes as bytes.
+                        await context.write(answer if isinstance(answer, bytes) else answer.SerializeToString())
+            context.set_trailing_metadata(self._metadata(call))
+        except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
+            await self._fail(call, context, error)
+
     async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for raw in stream:
             request = self._parse(raw)
@@ -211,6 +232,7 @@ class GatedMethod:
         if call.identity.user_id and call.user_id != call.identity.user_id:
             if self._rule.narrowed and not call.user_id:
                 self._rule.narrow(request, call.identity.user_id)
+                call.user_id = call.identity.user_id
             elif call.user_id:
                 await call.record(audit.DENIED, "NOT_FOUND")
                 raise NotFound("user", call.user_id)
@@ -227,6 +249,14 @@ class GatedMethod:
         context.set_trailing_metadata(self._gate.metadata(call))
         logger.debug("answered", method=self._name, principal=call.identity.principal)
         return answer.SerializeToString()
+
+
+def credential_of(context: Context) -> Credential:
+    """What the caller shows.  Raises Unauthenticated if that is more than one thing."""
+    shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
+    if len(shown) > 1:
+        raise Unauthenticated("more than one credential: send the metadata 'authorization' once")
+    return Credential(shown[0] if shown else None, is_local(context.peer()))
 
 
 class RefusalBudget:

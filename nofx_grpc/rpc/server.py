@@ -55,6 +55,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(gate, names), self._server)
         self._lock = ExitStack()
+        self._streams = gate.streams
 
     async def start(self) -> str:
         """Listen and serve; the address that clients use.  Raises StartError if the address cannot be had."""
@@ -72,8 +73,9 @@ class Server:
         return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
 
     async def stop(self, grace_seconds: float) -> None:
-        """Say NOT_SERVING, take no new calls, let those in flight end within the grace."""
+        """Say NOT_SERVING, take no new calls, end the streams, let the other calls in flight end within the grace."""
         self._health.stop()
+        self._streams.stop()
         await self._server.stop(grace_seconds)
         self._lock.close()
 

@@ -4,6 +4,7 @@ from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services.admin import Admin
 from nofx_grpc.services.beta_codes import BetaCodes
 from nofx_grpc.services.exchanges import Exchanges
+from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.models import Models
 from nofx_grpc.services.pages import Pages
@@ -11,11 +12,12 @@ from nofx_grpc.services.signal_sources import SignalSources
 from nofx_grpc.services.system_config import SystemConfig
 from nofx_grpc.services.traders import Traders
 from nofx_grpc.services.users import Users
+from nofx_grpc.services.watch import Watch
 
-Service = Admin | BetaCodes | Exchanges | Models | SignalSources | SystemConfig | Traders | Users
+Service = Admin | BetaCodes | Exchanges | Models | SignalSources | SystemConfig | Traders | Users | Watch
 
 
-def build_services(envelope: Envelope, pages: Pages, logins: LoginOptions) -> list[Service]:
+def build_services(envelope: Envelope, pages: Pages, logins: LoginOptions, feed: Feed) -> list[Service]:
     """Every service that there is."""
     return [
         Admin(pages),
@@ -26,4 +28,5 @@ def build_services(envelope: Envelope, pages: Pages, logins: LoginOptions) -> li
         SystemConfig(envelope, pages),
         Traders(envelope, pages),
         Users(envelope, pages, logins),
+        Watch(feed),
     ]

@@ -64,6 +64,7 @@ class Database:
         self._closed = False
         self._remembered = _Remembered(-1, {})
         self.history_id = ""
+        self.on_commit: Callable[[], None] | None = None  # called when a write of this process has made a revision
 
     def open(self) -> None:
         """Start the writer.  Raises DBAPIError if the database cannot be opened."""
@@ -103,6 +104,10 @@ class Database:
                 remembered.answers[key] = answer
         return answer
 
+    async def latest(self) -> int:
+        """The store's revision now, whichever process made it: the cheapest read that there is."""
+        return self._on_reader(_committed_revision)
+
     async def scan(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a read of many rows in a reader thread."""
         loop = asyncio.get_running_loop()
@@ -119,7 +124,10 @@ class Database:
 
     async def write(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a write function in its own savepoint of the next group commit."""
+        before = self.revision
         value, revision = await self._writer.submit(lambda connection: fn(connection, *args, **kwargs))
+        if revision != before and self.on_commit is not None:
+            self.on_commit()
         return Answer(cast("T", value), revision)
 
     def _run_read(self, fn: Callable[[Connection], T]) -> Answer[T]:

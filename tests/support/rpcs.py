@@ -44,9 +44,15 @@ def request_about(method: MethodDescriptor, user_id: str) -> Message:
 
 
 async def call_raw(client: Client, method: MethodDescriptor, raw: bytes) -> bytes:
-    """Call an rpc with bytes and return the bytes of its answer."""
+    """Call an rpc with bytes and return the bytes of its answer, of a stream those of the first."""
     channel, path = client.channel, path_of(method)
     if method.client_streaming:
         send = channel.stream_unary(path, request_serializer=bytes, response_deserializer=bytes)
         return await send(iter([raw]))
+    if method.server_streaming:
+        call = channel.unary_stream(path, request_serializer=bytes, response_deserializer=bytes)(raw)
+        first = await call.read()
+        call.cancel()
+        assert isinstance(first, bytes), "the stream has ended without an answer"
+        return first
     return await channel.unary_unary(path, request_serializer=bytes, response_deserializer=bytes)(raw)

@@ -26,6 +26,7 @@ from nofx_grpc.v1 import (
     system_config_pb2_grpc,
     traders_pb2_grpc,
     users_pb2_grpc,
+    watch_pb2_grpc,
 )
 
 
@@ -50,6 +51,11 @@ class _ClientStream(_Metadata, grpc.aio.StreamUnaryClientInterceptor):
         return await continuation(self.added_to(client_call_details), request_iterator)
 
 
+class _ServerStream(_Metadata, grpc.aio.UnaryStreamClientInterceptor):
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(self.added_to(client_call_details), request)
+
+
 class Client:
     """A channel with one token, and a stub for each service."""
 
@@ -57,7 +63,11 @@ class Client:
         if token is not None:
             metadata["authorization"] = f"Bearer {token}"
         # grpc.aio takes each interceptor for one kind of call only.
-        interceptors: list[grpc.aio.ClientInterceptor] = [_Unary(metadata), _ClientStream(metadata)]
+        interceptors: list[grpc.aio.ClientInterceptor] = [
+            _Unary(metadata),
+            _ClientStream(metadata),
+            _ServerStream(metadata),
+        ]
         self.channel = grpc.aio.insecure_channel(address, interceptors=interceptors)
         self.users = users_pb2_grpc.UsersStub(self.channel)
         self.models = models_pb2_grpc.ModelsStub(self.channel)
@@ -67,6 +77,7 @@ class Client:
         self.system_config = system_config_pb2_grpc.SystemConfigStub(self.channel)
         self.beta_codes = beta_codes_pb2_grpc.BetaCodesStub(self.channel)
         self.admin = admin_pb2_grpc.AdminStub(self.channel)
+        self.watch = watch_pb2_grpc.WatchStub(self.channel)
 
     async def close(self) -> None:
         await self.channel.close()

@@ -1,0 +1,125 @@
+"""The streams that are open: who reads each is asked again while it runs, and all end when the server does."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from nofx_grpc.errors import NofxError, PermissionDenied, ShuttingDown, Unauthenticated
+from nofx_grpc.services.call import Call, Identity
+from nofx_grpc.v1 import common_pb2
+
+logger = structlog.get_logger(__name__)
+
+PERIOD_SECONDS = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a caller has shown, and whether it came from this machine."""
+
+    authorization: str | bytes | None
+    local: bool
+
+
+@dataclass(slots=True, eq=False)
+class OpenStream:
+    """One stream: its call, what its caller has shown, what it may do only with, and the task that serves it."""
+
+    call: Call
+    credential: Credential
+    permission: common_pb2.Permission.ValueType
+    task: "asyncio.Task[object]"
+    error: NofxError | None = None
+
+    def end(self, error: NofxError) -> None:
+        """End the stream with this error, wherever its task is."""
+        if self.error is None:
+            self.error = error
+            self.task.cancel()
+
+    def check(self, identity: Identity) -> None:
+        """Raises what ends the stream, unless this caller may go on reading it."""
+        if self.permission not in identity.permissions:
+            raise PermissionDenied("the permission to read this stream was taken away")
+        if identity.user_id != self.call.identity.user_id:
+            raise Unauthenticated("the credential is limited to another user now")
+
+
+class OpenStreams:
+    """Every stream of answers of this process.  Used on one event loop."""
+
+    def __init__(self, identify: Callable[[Credential], Awaitable[Identity]], period: float = PERIOD_SECONDS) -> None:
+        self._identify, self._period = identify, period
+        self._open: set[OpenStream] = set()
+        self._stopped = False
+        self._task: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    @contextmanager
+    def opened(self, call: Call, credential: Credential, permission: common_pb2.Permission.ValueType) -> Iterator[None]:
+        """Serve a stream in this block.  Raises what ended it; ShuttingDown where the server ends already."""
+        task = asyncio.current_task()
+        if self._stopped or task is None:
+            raise ShuttingDown
+        stream = OpenStream(call, credential, permission, task)
+        self._open.add(stream)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._watch(), name="nofx-open-streams")
+        try:
+            yield
+        except asyncio.CancelledError:
+            if stream.error is None:
+                raise  # the client has gone
+            task.uncancel()
+            raise stream.error from None
+        finally:
+            self._open.discard(stream)
+
+    def stop(self) -> None:
+        """End all streams; no more are opened."""
+        self._stopped = True
+        for stream in list(self._open):
+            stream.end(ShuttingDown())
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _watch(self) -> None:
+        """Ask again who the callers are, until no stream is open."""
+        while self._open:
+            began = time.monotonic()
+            await self._check_all()
+            await asyncio.sleep(max(0.05, self._period - (time.monotonic() - began)))
+
+    async def _check_all(self) -> None:
+        by_credential: dict[Credential, list[OpenStream]] = {}
+        for stream in self._open:
+            by_credential.setdefault(stream.credential, []).append(stream)
+        for number, (credential, streams) in enumerate(by_credential.items()):
+            if number % 20 == 19:
+                await asyncio.sleep(0)  # thousands of callers must not hold up the others
+            await self._check(credential, streams)
+
+    async def _check(self, credential: Credential, streams: list[OpenStream]) -> None:
+        try:
+            identity = await self._identify(credential)
+        except Unauthenticated as error:
+            for stream in streams:
+                stream.end(error)
+            return
+        except Exception:
+            # Without the store nothing is streamed either; asked again in a moment.
+            logger.warning("identity_not_checked", streams=len(streams), exc_info=True)
+            return
+        for stream in streams:
+            try:
+                stream.check(identity)
+            except NofxError as error:
+                stream.end(error)
+            else:
+                stream.call.identity = identity
