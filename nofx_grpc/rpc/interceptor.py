@@ -189,9 +189,9 @@ class GatedMethod:
                     async for answer in answers:
                         # An answer that many streams share comes as bytes.
                         await context.write(answer if isinstance(answer, bytes) else answer.SerializeToString())
-            context.set_trailing_metadata(self._metadata(call))
+            context.set_trailing_metadata(self._gate.metadata(call))
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
-            await self._fail(call, context, error)
+            await self._gate.fail(call, context, error)
 
     async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for raw in stream:

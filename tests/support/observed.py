@@ -1,6 +1,8 @@
 """Calls that are watched: what was said in answer to them, and the secrets that they carried."""
 
+import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,10 +55,12 @@ class Caller:
         call: Any
         if method.client_streaming:
             call = self._channel.stream_unary(path_of(method))(iter([raw]), metadata=tuple(send.items()))
+        elif method.server_streaming:
+            call = self._channel.unary_stream(path_of(method))(raw, metadata=tuple(send.items()))
         else:
             call = self._channel.unary_unary(path_of(method))(raw, metadata=tuple(send.items()))
         try:
-            answer: bytes | None = await call
+            answer: bytes | None = await (beginning_of(call) if method.server_streaming else call)
         except grpc.aio.AioRpcError as error:
             self.observed.say(f"the error of {method.name}", (error.details() or "").encode())
             answer = None
@@ -69,6 +73,16 @@ class Caller:
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+async def beginning_of(call: Any) -> bytes:
+    """What a stream says until it is silent for a moment; then it is left."""
+    said = b""
+    with suppress(TimeoutError):
+        while (response := await asyncio.wait_for(call.read(), 0.3)) is not grpc.aio.EOF:
+            said += response
+    call.cancel()
+    return said
 
 
 def hands_out(method: MethodDescriptor) -> bool:
