@@ -674,3 +674,177 @@ class GetTraderConfigRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetTraderConfigRequest: _TypeAlias = GetTraderConfigRequest  # noqa: Y015
+
+@_typing.final
+class TraderKey(_message.Message):
+    """Names a trader."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    TRADER_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user that owns the trader."""
+    trader_id: _builtins.str
+    """The id of the trader."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        trader_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trader_id", b"trader_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TraderKey: _TypeAlias = TraderKey  # noqa: Y015
+
+@_typing.final
+class StreamTraderConfigsRequest(_message.Message):
+    """The request of StreamTraderConfigs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    RUNNABLE_ONLY_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user whose traders are asked for; empty for all users."""
+    runnable_only: _builtins.bool
+    """Whether only traders are sent that nothing keeps from running."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        runnable_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["runnable_only", b"runnable_only", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamTraderConfigsRequest: _TypeAlias = StreamTraderConfigsRequest  # noqa: Y015
+
+@_typing.final
+class StreamTraderConfigsResponse(_message.Message):
+    """A response of StreamTraderConfigs: a batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    HISTORY_ID_FIELD_NUMBER: _builtins.int
+    CONFIGS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """In the last response the revision at which all that was sent is the state of the store; 0 in those before."""
+    history_id: _builtins.str
+    """The history that the revision counts in."""
+    @_builtins.property
+    def configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraderConfig]:
+        """Configurations. One that was sent before takes the place of what was sent."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraderKey]:
+        """Traders that were deleted, or are not runnable any more, since the stream began; also such as were not sent."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        history_id: _builtins.str = ...,
+        configs: _abc.Iterable[Global___TraderConfig] | None = ...,
+        removed: _abc.Iterable[Global___TraderKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configs", b"configs", "history_id", b"history_id", "removed", b"removed", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamTraderConfigsResponse: _TypeAlias = StreamTraderConfigsResponse  # noqa: Y015
+
+@_typing.final
+class WatchTraderConfigsRequest(_message.Message):
+    """The request of WatchTraderConfigs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    RUNNABLE_ONLY_FIELD_NUMBER: _builtins.int
+    START_REVISION_FIELD_NUMBER: _builtins.int
+    HISTORY_ID_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user whose traders are watched; empty for all users."""
+    runnable_only: _builtins.bool
+    """Whether only traders are sent that nothing keeps from running. One that becomes so is sent, one that is so no more
+    is named in `removed`.
+    """
+    start_revision: _builtins.int
+    """The last revision that the client has seen: what changed after it is sent, and no initial state. Needs
+    `history_id`.
+    """
+    history_id: _builtins.str
+    """The history that `start_revision` counts in, as the response had it."""
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        runnable_only: _builtins.bool = ...,
+        start_revision: _builtins.int | None = ...,
+        history_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_start_revision", b"_start_revision", "start_revision", b"start_revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_start_revision", b"_start_revision", "history_id", b"history_id", "runnable_only", b"runnable_only", "start_revision", b"start_revision", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__start_revision: _TypeAlias = _typing.Literal["start_revision"]  # noqa: Y015
+    _WhichOneofArgType__start_revision: _TypeAlias = _typing.Literal["_start_revision", b"_start_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start_revision) -> _WhichOneofReturnType__start_revision | None: ...
+
+Global___WatchTraderConfigsRequest: _TypeAlias = WatchTraderConfigsRequest  # noqa: Y015
+
+@_typing.final
+class WatchTraderConfigsResponse(_message.Message):
+    """A response of WatchTraderConfigs: a batch, or a sign of life."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    HISTORY_ID_FIELD_NUMBER: _builtins.int
+    CONFIGS_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    SYNCED_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """What the client holds after this response is the state of the store at this revision: the `start_revision` that
+    resumes the stream. Absent (0) while more has to be sent for it.
+    """
+    history_id: _builtins.str
+    """The history that all revisions of this stream count in."""
+    synced: _builtins.bool
+    """Set once, in the response that completes the initial state or what was missed."""
+    @_builtins.property
+    def configs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraderConfig]:
+        """Configurations. One that was sent before takes the place of what was sent."""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraderKey]:
+        """Traders that were deleted, or are not runnable any more; also such as were not sent."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        history_id: _builtins.str = ...,
+        configs: _abc.Iterable[Global___TraderConfig] | None = ...,
+        removed: _abc.Iterable[Global___TraderKey] | None = ...,
+        synced: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configs", b"configs", "history_id", b"history_id", "removed", b"removed", "revision", b"revision", "synced", b"synced"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchTraderConfigsResponse: _TypeAlias = WatchTraderConfigsResponse  # noqa: Y015

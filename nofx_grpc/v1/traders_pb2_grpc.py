@@ -80,6 +80,16 @@ class TradersStub:
                 request_serializer=nofx__grpc_dot_v1_dot_traders__pb2.GetTraderConfigRequest.SerializeToString,
                 response_deserializer=nofx__grpc_dot_v1_dot_traders__pb2.TraderConfig.FromString,
                 _registered_method=True)
+        self.StreamTraderConfigs = channel.unary_stream(
+                '/nofx_grpc.v1.Traders/StreamTraderConfigs',
+                request_serializer=nofx__grpc_dot_v1_dot_traders__pb2.StreamTraderConfigsRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_traders__pb2.StreamTraderConfigsResponse.FromString,
+                _registered_method=True)
+        self.WatchTraderConfigs = channel.unary_stream(
+                '/nofx_grpc.v1.Traders/WatchTraderConfigs',
+                request_serializer=nofx__grpc_dot_v1_dot_traders__pb2.WatchTraderConfigsRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_traders__pb2.WatchTraderConfigsResponse.FromString,
+                _registered_method=True)
 
 
 class TradersServicer:
@@ -164,6 +174,27 @@ class TradersServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StreamTraderConfigs(self, request, context):
+        """Returns the configurations of many traders, secrets in the clear, in batches. The last response has the revision
+        that all of them together stand for: one that changed while they were being sent is sent again, and one that went
+        is named in `removed`, before it. The audit record is durable before the first secret leaves.
+        Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED (the client read so slowly that the changes of
+        meanwhile are not kept any more: begin again).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchTraderConfigs(self, request, context):
+        """As StreamTraderConfigs, and then each configuration again, as a whole, whenever its trader, model, exchange or
+        signal source, or the risk settings, change. One that changed several times since it was sent is sent once, as it
+        is then, never older than it was sent before. An audit record is durable before each message with secrets leaves.
+        Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED, HISTORY_CHANGED, REVISION_IN_FUTURE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TradersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -211,6 +242,16 @@ def add_TradersServicer_to_server(servicer, server):
                     servicer.GetTraderConfig,
                     request_deserializer=nofx__grpc_dot_v1_dot_traders__pb2.GetTraderConfigRequest.FromString,
                     response_serializer=nofx__grpc_dot_v1_dot_traders__pb2.TraderConfig.SerializeToString,
+            ),
+            'StreamTraderConfigs': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTraderConfigs,
+                    request_deserializer=nofx__grpc_dot_v1_dot_traders__pb2.StreamTraderConfigsRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_traders__pb2.StreamTraderConfigsResponse.SerializeToString,
+            ),
+            'WatchTraderConfigs': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchTraderConfigs,
+                    request_deserializer=nofx__grpc_dot_v1_dot_traders__pb2.WatchTraderConfigsRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_traders__pb2.WatchTraderConfigsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -457,6 +498,60 @@ class Traders:
             '/nofx_grpc.v1.Traders/GetTraderConfig',
             nofx__grpc_dot_v1_dot_traders__pb2.GetTraderConfigRequest.SerializeToString,
             nofx__grpc_dot_v1_dot_traders__pb2.TraderConfig.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTraderConfigs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nofx_grpc.v1.Traders/StreamTraderConfigs',
+            nofx__grpc_dot_v1_dot_traders__pb2.StreamTraderConfigsRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_traders__pb2.StreamTraderConfigsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchTraderConfigs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nofx_grpc.v1.Traders/WatchTraderConfigs',
+            nofx__grpc_dot_v1_dot_traders__pb2.WatchTraderConfigsRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_traders__pb2.WatchTraderConfigsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -78,6 +78,19 @@ class TradersStub:
     audit record is durable before they leave. A secret that does not open is a blocker here and no error.
     Permission: REVEAL. Errors: NOT_FOUND, AUDIT_UNAVAILABLE.
     """
+    StreamTraderConfigs: _grpc.UnaryStreamMultiCallable[_traders_pb2.StreamTraderConfigsRequest, _traders_pb2.StreamTraderConfigsResponse]
+    """Returns the configurations of many traders, secrets in the clear, in batches. The last response has the revision
+    that all of them together stand for: one that changed while they were being sent is sent again, and one that went
+    is named in `removed`, before it. The audit record is durable before the first secret leaves.
+    Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED (the client read so slowly that the changes of
+    meanwhile are not kept any more: begin again).
+    """
+    WatchTraderConfigs: _grpc.UnaryStreamMultiCallable[_traders_pb2.WatchTraderConfigsRequest, _traders_pb2.WatchTraderConfigsResponse]
+    """As StreamTraderConfigs, and then each configuration again, as a whole, whenever its trader, model, exchange or
+    signal source, or the risk settings, change. One that changed several times since it was sent is sent once, as it
+    is then, never older than it was sent before. An audit record is durable before each message with secrets leaves.
+    Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED, HISTORY_CHANGED, REVISION_IN_FUTURE.
+    """
 
 @_typing.type_check_only
 class TradersAsyncStub(TradersStub):
@@ -125,6 +138,19 @@ class TradersAsyncStub(TradersStub):
     """Returns everything that an engine needs in order to run a trader, read at one revision, secrets in the clear. The
     audit record is durable before they leave. A secret that does not open is a blocker here and no error.
     Permission: REVEAL. Errors: NOT_FOUND, AUDIT_UNAVAILABLE.
+    """
+    StreamTraderConfigs: _aio.UnaryStreamMultiCallable[_traders_pb2.StreamTraderConfigsRequest, _traders_pb2.StreamTraderConfigsResponse]  # type: ignore[assignment]
+    """Returns the configurations of many traders, secrets in the clear, in batches. The last response has the revision
+    that all of them together stand for: one that changed while they were being sent is sent again, and one that went
+    is named in `removed`, before it. The audit record is durable before the first secret leaves.
+    Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED (the client read so slowly that the changes of
+    meanwhile are not kept any more: begin again).
+    """
+    WatchTraderConfigs: _aio.UnaryStreamMultiCallable[_traders_pb2.WatchTraderConfigsRequest, _traders_pb2.WatchTraderConfigsResponse]  # type: ignore[assignment]
+    """As StreamTraderConfigs, and then each configuration again, as a whole, whenever its trader, model, exchange or
+    signal source, or the risk settings, change. One that changed several times since it was sent is sent once, as it
+    is then, never older than it was sent before. An audit record is durable before each message with secrets leaves.
+    Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED, HISTORY_CHANGED, REVISION_IN_FUTURE.
     """
 
 class TradersServicer(metaclass=_abc_1.ABCMeta):
@@ -224,6 +250,31 @@ class TradersServicer(metaclass=_abc_1.ABCMeta):
         """Returns everything that an engine needs in order to run a trader, read at one revision, secrets in the clear. The
         audit record is durable before they leave. A secret that does not open is a blocker here and no error.
         Permission: REVEAL. Errors: NOT_FOUND, AUDIT_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamTraderConfigs(
+        self,
+        request: _traders_pb2.StreamTraderConfigsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_traders_pb2.StreamTraderConfigsResponse], _abc.AsyncIterator[_traders_pb2.StreamTraderConfigsResponse]]:
+        """Returns the configurations of many traders, secrets in the clear, in batches. The last response has the revision
+        that all of them together stand for: one that changed while they were being sent is sent again, and one that went
+        is named in `removed`, before it. The audit record is durable before the first secret leaves.
+        Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED (the client read so slowly that the changes of
+        meanwhile are not kept any more: begin again).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchTraderConfigs(
+        self,
+        request: _traders_pb2.WatchTraderConfigsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_traders_pb2.WatchTraderConfigsResponse], _abc.AsyncIterator[_traders_pb2.WatchTraderConfigsResponse]]:
+        """As StreamTraderConfigs, and then each configuration again, as a whole, whenever its trader, model, exchange or
+        signal source, or the risk settings, change. One that changed several times since it was sent is sent once, as it
+        is then, never older than it was sent before. An audit record is durable before each message with secrets leaves.
+        Permission: REVEAL. Errors: AUDIT_UNAVAILABLE, REVISION_COMPACTED, HISTORY_CHANGED, REVISION_IN_FUTURE.
         """
 
 def add_TradersServicer_to_server(servicer: TradersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
