@@ -16,9 +16,10 @@ from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, Limits
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.services import build_services
-from nofx_grpc.services.feed import Feed, FeedOptions
+from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.subscriptions import FeedOptions
 from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.backend import Backend, backend_for

@@ -33,7 +33,9 @@ PERMISSIONS = {
     "LOGIN": """
         Users.RegisterUser Users.CompleteRegistration Users.Authenticate Users.VerifyOtp Users.ChangePassword
         Users.ResetOtp BetaCodes.RedeemBetaCode""",
-    "REVEAL": "Traders.GetTraderConfig Models.AccessModelCredentials Exchanges.AccessExchangeCredentials",
+    "REVEAL": """
+        Traders.GetTraderConfig Traders.StreamTraderConfigs Traders.WatchTraderConfigs Models.AccessModelCredentials
+        Exchanges.AccessExchangeCredentials""",
     "REVEAL_SYSTEM": "SystemConfig.AccessSystemSecret",
     "ADMIN": """
         Users.CreateUser Users.UpdateUser Users.DeleteUser Users.SetPassword SystemConfig.SetSystemConfig

@@ -26,7 +26,7 @@ def build_services(envelope: Envelope, pages: Pages, logins: LoginOptions, feed:
         Models(envelope, pages),
         SignalSources(envelope),
         SystemConfig(envelope, pages),
-        Traders(envelope, pages),
+        Traders(envelope, pages, feed),
         Users(envelope, pages, logins),
         Watch(feed),
     ]

@@ -105,14 +105,15 @@ class Call:
         await self.record(audit.OK)
         return answer
 
-    async def record(self, outcome: str, reason: str = "", *, principal: str = "") -> None:
+    async def record(self, outcome: str, reason: str = "", *, principal: str = "", resources: str = "") -> None:
         """Make an audit record of this call durable by itself.  Raises AuditUnavailable."""
+        record = self.audit_record(outcome, reason, principal=principal, resources=resources)
         try:
-            await self.db.append(audit.append, self.audit_record(outcome, reason, principal=principal))
+            await self.db.append(audit.append, record)
         except Exception as error:
             raise AuditUnavailable from error
 
-    def audit_record(self, outcome: str, reason: str = "", *, principal: str = "") -> AuditRecord:
+    def audit_record(self, outcome: str, reason: str = "", *, principal: str = "", resources: str = "") -> AuditRecord:
         """The record of this call; in a write, `audit.append` adds what the write has touched."""
         return AuditRecord(
             principal=principal or self.identity.principal,
@@ -120,7 +121,7 @@ class Call:
             method=self.method,
             peer=self.peer,
             user_id=self.user_id,
-            resources=_named_resource(self.request),
+            resources=resources or _named_resource(self.request),
             outcome=outcome,
             reason=reason,
             revision=self.revision or None,

@@ -75,6 +75,11 @@ def to_proto(envelope: Envelope, prepared: Prepared) -> pb.TraderConfig:
     return message
 
 
+def complete(envelope: Envelope, config: TraderConfig) -> pb.TraderConfig:
+    """The configuration with its secrets in the clear, as `to_proto` gives it."""
+    return to_proto(envelope, Prepared(config, _public(config)))
+
+
 def _public(config: TraderConfig) -> pb.TraderConfig:
     return pb.TraderConfig(
         trader=trader_to_proto(config.trader),

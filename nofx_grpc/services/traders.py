@@ -1,6 +1,8 @@
 """The service Traders: the standing orders of AI agents, and what an engine needs in order to run one."""
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -8,11 +10,14 @@ from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services import trader_configs
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.config_keys import risk_settings
+from nofx_grpc.services.config_streams import Batch, ConfigStream, Selection
 from nofx_grpc.services.convert import join_symbols, split_symbols
+from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.fields import ResourceFields
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.templates import check_may_write
 from nofx_grpc.services.trader_configs import trader_to_proto
+from nofx_grpc.services.watch import check_start, start_revision
 from nofx_grpc.store import system_config, traders
 from nofx_grpc.store.engine import Connection
 from nofx_grpc.store.resources import UNWRITTEN
@@ -46,8 +51,8 @@ class Traders:
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Traders"]
 
-    def __init__(self, envelope: Envelope, pages: Pages) -> None:
-        self._envelope, self._pages = envelope, pages
+    def __init__(self, envelope: Envelope, pages: Pages, feed: Feed) -> None:
+        self._envelope, self._pages, self._feed = envelope, pages, feed
 
     async def CreateTrader(self, request: pb.CreateTraderRequest, call: Call) -> pb.Trader:
         check_may_write(call, request.user_id)
@@ -117,6 +122,50 @@ class Traders:
             request.user_id,
             request.trader_id,
         )
+
+    async def StreamTraderConfigs(
+        self, request: pb.StreamTraderConfigsRequest, call: Call
+    ) -> AsyncIterator[pb.StreamTraderConfigsResponse]:
+        stream = ConfigStream(call, self._envelope, Selection(request.user_id, request.runnable_only))
+        start = await call.db.latest()
+        with self._feed.holding(start):
+            for part in (stream.initial(start), stream.settle()):
+                async for configs, removed, revision in part:
+                    yield pb.StreamTraderConfigsResponse(
+                        revision=revision, history_id=call.db.history_id, configs=configs, removed=removed
+                    )
+
+    async def WatchTraderConfigs(
+        self, request: pb.WatchTraderConfigsRequest, call: Call
+    ) -> AsyncIterator[pb.WatchTraderConfigsResponse]:
+        start = request.start_revision if request.HasField("start_revision") else None
+        check_start(start, request.history_id)
+        revision = await start_revision(call.db, start, request.history_id)
+        stream = ConfigStream(call, self._envelope, Selection(request.user_id, request.runnable_only))
+
+        def response(batch: Batch) -> pb.WatchTraderConfigsResponse:
+            configs, removed, revision = batch
+            history_id = call.db.history_id
+            return pb.WatchTraderConfigsResponse(
+                revision=revision, history_id=history_id, configs=configs, removed=removed
+            )
+
+        with ExitStack() as held:
+            if start is None:
+                held.enter_context(self._feed.holding(revision))
+                async for batch in stream.initial(revision):
+                    yield response(batch)
+            else:
+                stream.resume(start)
+            synced = False
+            async with aclosing(stream.follow(self._feed)) as batches:
+                async for batch in batches:
+                    message = response(batch)
+                    message.synced = bool(batch.revision) and not synced
+                    synced = synced or message.synced
+                    yield message
+                    if message.synced:
+                        held.close()
 
     async def _set_running(self, user_id: str, id: str, call: Call, *, running: bool) -> pb.Trader:
         return await call.write(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from nofx_grpc.errors import HistoryChanged, InvalidArgument, PermissionDenied, RevisionInFuture, Violation
 from nofx_grpc.services.call import Call
-from nofx_grpc.services.feed import Delivery, Feed, Reached
+from nofx_grpc.services.feed import Feed
+from nofx_grpc.services.subscriptions import Delivery, Reached
 from nofx_grpc.services.watch_messages import KIND_OF_VALUE, KINDS, commit_to_proto
 from nofx_grpc.services.watch_snapshot import Snapshot
 from nofx_grpc.store import changes

@@ -4,10 +4,10 @@ No transaction stays open while a client reads: each page is a read of its own, 
 the changes from the first page's revision on make one state of them, but for those that a page already shows.
 """
 
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
+from nofx_grpc.services.covered import Covered
 from nofx_grpc.services.watch_messages import KINDS, MOST_BYTES, WatchedKind, by_size
 from nofx_grpc.store.changes import Change
 from nofx_grpc.store.engine import Connection, Database
@@ -15,27 +15,6 @@ from nofx_grpc.store.revisions import Kind
 from nofx_grpc.v1 import watch_pb2 as pb
 
 PAGE_ROWS = 500
-
-
-class Covered:
-    """Which resources of a kind were read at which revision, by ranges of keys: one entry for a page."""
-
-    def __init__(self) -> None:
-        self._last_keys: list[tuple[str, ...]] = []
-        self._revisions: list[int] = []
-
-    def add(self, last_key: tuple[str, ...], revision: int) -> None:
-        """All up to this key, from the last one on, was read at this revision."""
-        self._last_keys.append(last_key)
-        self._revisions.append(revision)
-
-    def add_rest(self, revision: int) -> None:
-        """All that follows the last key was read at this revision."""
-        self._revisions.append(revision)
-
-    def at(self, key: tuple[str, ...]) -> int:
-        """The revision at which this key was looked for."""
-        return self._revisions[bisect_left(self._last_keys, key)]
 
 
 class _Page(NamedTuple):
