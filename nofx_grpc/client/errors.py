@@ -17,10 +17,14 @@
     │   ├── RegistrationClosed      registration is switched off
     │   └── BetaCodeInvalid         the beta code is unknown or spent
     ├── OutOfRange                  a revision or history that is not (any more) to be had
+    │   ├── RevisionCompacted       the changes after the revision are not kept any more: take the initial state again
+    │   ├── HistoryChanged          the database was restored from a copy: take the initial state again
+    │   └── RevisionInFuture        the revision is above the store's
     ├── ResourceExhausted           a limit was reached
     │   ├── RequestTooLarge         the message is over the size limit
     │   ├── StoreFull               the database has no room left; nothing was written
-    │   └── RateLimited             too many requests; `retry_after` says when to come back
+    │   ├── RateLimited             too many requests; `retry_after` says when to come back
+    │   └── SlowReader              a stream was not read fast enough; `metadata` has the revision to resume from
     ├── Unavailable                 no answer now; of a write nobody knows whether it was done
     │   ├── StoreUnavailable        the database is locked, read-only or gone
     │   ├── RevisionNotReached      the server has not seen what this client has seen
@@ -133,6 +137,15 @@ class BetaCodeInvalid(FailedPrecondition): ...
 class OutOfRange(NofxClientError): ...
 
 
+class RevisionCompacted(OutOfRange): ...
+
+
+class HistoryChanged(OutOfRange): ...
+
+
+class RevisionInFuture(OutOfRange): ...
+
+
 class ResourceExhausted(NofxClientError): ...
 
 
@@ -143,6 +156,9 @@ class StoreFull(ResourceExhausted): ...
 
 
 class RateLimited(ResourceExhausted): ...
+
+
+class SlowReader(ResourceExhausted): ...
 
 
 class Unavailable(NofxClientError): ...
@@ -214,9 +230,13 @@ REASONS: Mapping[str, type[NofxClientError]] = {
     "SECRET_MUST_BE_REENTERED": SecretMustBeReentered,
     "REGISTRATION_CLOSED":      RegistrationClosed,
     "BETA_CODE_INVALID":        BetaCodeInvalid,
+    "REVISION_COMPACTED":       RevisionCompacted,
+    "HISTORY_CHANGED":          HistoryChanged,
+    "REVISION_IN_FUTURE":       RevisionInFuture,
     "REQUEST_TOO_LARGE":        RequestTooLarge,
     "STORE_FULL":               StoreFull,
     "RATE_LIMITED":             RateLimited,
+    "SLOW_READER":              SlowReader,
     "STORE_UNAVAILABLE":        StoreUnavailable,
     "REVISION_NOT_REACHED":     RevisionNotReached,
     "SHUTTING_DOWN":            ShuttingDown,
