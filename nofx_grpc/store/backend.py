@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from nofx_grpc.errors import NofxError, SettingsError
 from nofx_grpc.store.metadata import Timestamped
+from nofx_grpc.store.reads import BoundedReads
 from nofx_grpc.store.sqlite import SqliteBackend
 
 
@@ -26,6 +27,7 @@ class Backend(Protocol):
     name: str
     begin_read: str
     begin_write: str
+    claim: str | None  # makes the writers of other processes wait, and returns the revision; None: `begin_write` does
 
     @property
     def write_lock(self) -> WriteLock: ...
@@ -51,6 +53,9 @@ class Backend(Protocol):
     def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
         """Make the triggers that keep `updated_at`, in place of those that are there."""
 
+    def bounded_reads(self) -> BoundedReads | None:
+        """What runs reads of a few rows; None where they are so short that they may block the event loop."""
+
     def in_transaction(self, connection: Connection) -> bool:
         """Whether the transaction begun by hand still lives after an error."""
 
@@ -63,6 +68,9 @@ class Backend(Protocol):
         None for any other error, and for one that says nothing about the state of the database.
         """
 
+    def is_transient(self, error: BaseException) -> bool:
+        """Whether the same thing, done again a little later in a transaction of its own, may well work."""
+
     def commit_is_uncertain(self, error: DBAPIError) -> bool:
         """Whether a COMMIT that failed with this error may have taken effect all the same."""
 
@@ -70,15 +78,31 @@ class Backend(Protocol):
         """Bring everything into the main database file, where the engine has one."""
 
 
-def backend_for(url: str, *, lock_timeout: float = 5.0) -> Backend:
-    """The backend for a database URL.  Raises SettingsError for a URL that names no supported engine."""
+_EXPECTED = "sqlite:///path/to/nofx.db, or postgresql+psycopg://user:password@host:port/database"
+
+
+def backend_for(
+    url: str, *, lock_timeout: float = 5.0, pool_size: int = 10, statement_timeout: float = 30.0
+) -> Backend:
+    """The backend for a database URL; the last two options are PostgreSQL's alone.
+
+    Raises SettingsError for a URL that names no supported engine.
+    """
+    if url.startswith("postgresql"):
+        from nofx_grpc.store.postgresql import PostgresqlBackend, PostgresqlOptions  # dear to import
+
+        options = PostgresqlOptions(pool_size, statement_timeout, lock_timeout)
+        try:
+            return PostgresqlBackend(url, options)
+        except ValueError as error:
+            raise SettingsError(f"NOFX_GRPC_DATABASE_URL has a value that is not shown: expected {error}") from None
     try:
         parsed: URL = make_url(url)
     except ArgumentError:
-        raise SettingsError("NOFX_GRPC_DATABASE_URL is not a URL: expected sqlite:///path/to/nofx.db") from None
+        raise SettingsError(f"NOFX_GRPC_DATABASE_URL is not a URL: expected {_EXPECTED}") from None
     if parsed.get_backend_name() != "sqlite" or not parsed.database or parsed.database == ":memory:":
         shown = parsed.render_as_string(hide_password=True)
-        raise SettingsError(f"NOFX_GRPC_DATABASE_URL has value {shown!r}: expected sqlite:///path/to/nofx.db")
+        raise SettingsError(f"NOFX_GRPC_DATABASE_URL has value {shown!r}: expected {_EXPECTED}")
     return SqliteBackend(Path(parsed.database), lock_timeout=lock_timeout)
 
 

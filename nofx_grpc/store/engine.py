@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from threading import local
-from typing import Any, Concatenate, Generic, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection
 
-from nofx_grpc.errors import ShuttingDown
-from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.reads import Answer, HeldReads, ReadsOnTheLoop
 from nofx_grpc.store.writer import GroupCommitWriter
 
 __all__ = ["Answer", "Connection", "Database"]  # Connection: for services, which see nothing else of SQLAlchemy
@@ -20,13 +18,6 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _MOST_REMEMBERED = 1_000  # one with a long prompt takes 130 KiB
-
-
-class Answer(NamedTuple, Generic[T]):
-    """What a function returned, and the revision of the store that it saw or made."""
-
-    value: T
-    revision: int
 
 
 class _Remembered(NamedTuple):
@@ -54,29 +45,26 @@ class Database:
         lock_timeout: float = 5.0,
         scan_threads: int = 2,
     ) -> None:
-        self._backend = backend
         self._writer = GroupCommitWriter(
             backend, clock, batch_size=batch_size, batch_seconds=batch_seconds, lock_timeout=lock_timeout
         )
         self._scanners = ThreadPoolExecutor(scan_threads, thread_name_prefix="nofx-reader")
-        self._readers = local()  # a held connection for each thread that reads
-        self._opened: list[Connection] = []
-        self._closed = False
+        self._held = HeldReads(backend)
+        self._bounded = backend.bounded_reads() or ReadsOnTheLoop(self._held)
         self._remembered = _Remembered(-1, {})
         self.history_id = ""
         self.on_commit: Callable[[], None] | None = None  # called when a write of this process has made a revision
 
     def open(self) -> None:
         """Start the writer.  Raises DBAPIError if the database cannot be opened."""
-        self._writer.start()
-        self.history_id = self._run_read(revisions.read_state).value.history_id
+        self.history_id = self._writer.start().history_id
 
     async def close(self) -> None:
         """Finish what is running and queued, checkpoint, and close every connection.  May be called again."""
-        self._closed = True
+        self._held.stop()
         await asyncio.to_thread(self._scanners.shutdown)
-        for connection in self._opened:  # before the writer, so that its checkpoint finds no reader in its way
-            connection.close()
+        await self._bounded.close()
+        self._held.close()  # before the writer, so that its checkpoint finds no reader in its way
         await self._writer.stop()
 
     @property
@@ -85,21 +73,22 @@ class Database:
         return self._writer.revision
 
     async def read(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
-        """Run a read that is bounded (a few rows by key) where it is cheapest: on the event loop."""
-        return self._run_read(lambda connection: fn(connection, *args, **kwargs))
+        """Run a read that is bounded (a few rows by key) where it is cheapest, which is not in a thread."""
+        return await self._bounded.snapshot(lambda connection: fn(connection, *args, **kwargs))
 
     async def get(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """As `read`, for what depends on the rows of resources only: remembered until the store's next revision.
 
         Not for what may change without one (tokens, password hashes).
         """
-        remembered, key = self._remembered, (fn, args, tuple(kwargs.items()))
-        revision = self._on_reader(_committed_revision)
+        key = fn, args, tuple(kwargs.items())
+        revision = await self._bounded.revision()
+        remembered = self._remembered
         if revision != remembered.revision:
             remembered = self._remembered = _Remembered(revision, {})
         answer = remembered.answers.get(key)
         if answer is None:
-            answer = self._run_read(lambda connection: fn(connection, *args, **kwargs))
+            answer = await self._bounded.snapshot(lambda connection: fn(connection, *args, **kwargs))
             if answer.revision == revision and len(remembered.answers) < _MOST_REMEMBERED:
                 remembered.answers[key] = answer
         return answer
@@ -112,7 +101,7 @@ class Database:
         """Run a read of many rows in a reader thread."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._scanners, self._run_read, lambda connection: fn(connection, *args, **kwargs)
+            self._scanners, self._held.snapshot, lambda connection: fn(connection, *args, **kwargs)
         )
 
     async def append(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> None:
@@ -129,40 +118,3 @@ class Database:
         if revision != before and self.on_commit is not None:
             self.on_commit()
         return Answer(cast("T", value), revision)
-
-    def _run_read(self, fn: Callable[[Connection], T]) -> Answer[T]:
-        def in_one_snapshot(connection: Connection) -> Answer[T]:
-            connection.connection.cursor().execute(self._backend.begin_read)
-            revision = _committed_revision(connection)
-            return Answer(fn(connection), revision)
-
-        return self._on_reader(in_one_snapshot)
-
-    def _on_reader(self, fn: Callable[[Connection], T]) -> T:
-        connection = self._reader()
-        try:
-            return fn(connection)
-        except Exception as error:
-            if self._backend.is_lost(connection):
-                del self._readers.connection
-            if (explained := self._backend.explain(error)) is not None:
-                raise explained from error
-            raise
-        finally:
-            if self._backend.in_transaction(connection):
-                connection.connection.cursor().execute("COMMIT")
-
-    def _reader(self) -> Connection:
-        if self._closed:
-            raise ShuttingDown
-        held: Connection | None = getattr(self._readers, "connection", None)
-        if held is None:
-            held = self._readers.connection = self._backend.open_reader()
-            self._opened.append(held)
-        return held
-
-
-def _committed_revision(connection: Connection) -> int:
-    """The store's revision, read on the driver: through Core it would cost more than the read that it goes with."""
-    revision: int = connection.connection.cursor().execute("SELECT revision FROM store_state").fetchone()[0]
-    return revision

@@ -74,6 +74,7 @@ class SqliteBackend:
     name = "sqlite"
     begin_read = "BEGIN"
     begin_write = "BEGIN IMMEDIATE"
+    claim: str | None = None  # the lock and BEGIN IMMEDIATE make other writers wait
 
     def __init__(self, path: Path, *, lock_timeout: float) -> None:
         self.path = path.absolute()
@@ -148,6 +149,9 @@ class SqliteBackend:
         for sql in trigger_statements(tables).values():
             connection.exec_driver_sql(sql)
 
+    def bounded_reads(self) -> None:
+        return None
+
     def in_transaction(self, connection: Connection) -> bool:
         return not self.is_lost(connection) and driver_connection(connection).in_transaction
 
@@ -171,6 +175,9 @@ class SqliteBackend:
         if code.startswith(_BROKEN):
             return StoreUnavailable("the database cannot be read or written; the server's log says why")
         return None
+
+    def is_transient(self, error: BaseException) -> bool:
+        return False  # whoever is in the way was waited for
 
     def commit_is_uncertain(self, error: DBAPIError) -> bool:
         return False  # a COMMIT that fails leaves the transaction open, or rolled back

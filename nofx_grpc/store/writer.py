@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -21,41 +21,13 @@ from sqlalchemy.exc import DBAPIError
 from nofx_grpc.errors import ShuttingDown, StoreUnavailable
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost, cause_of, deliver, fail, text_of
+from nofx_grpc.store.reads import discard
+from nofx_grpc.store.retry import retrying
 
 _COMPANY_SECONDS = 0.001
 
 logger = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Job:
-    """One caller's write function, and how it came out."""
-
-    run: Callable[[Connection], Any]
-    savepoint: bool  # False for a function that runs no SQL
-    future: asyncio.Future[tuple[Any, int]]
-    outcome: tuple[Any, int] | None = None
-    error: Exception | None = None
-    scope: revisions.Scope | None = None  # what it did, if it ended well
-
-    @property
-    def abandoned(self) -> bool:
-        return self.future.cancelled()
-
-    def deliver(self) -> None:
-        """Answer the caller.  Runs on the event loop."""
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        elif self.outcome is not None:
-            self.future.set_result(self.outcome)
-        else:
-            self.future.cancel()
-
-
-class TransactionLost(Exception):
-    """The transaction that holds the whole batch is gone."""
 
 
 class GroupCommitWriter:
@@ -80,12 +52,16 @@ class GroupCommitWriter:
         self._stopped = False
         self._seen = 0  # the revision of the running transaction
         self._batch = revisions.Batch()
+        self._claimed = False  # whether the running transaction keeps other processes' writers waiting
         self.revision = 0  # the last committed revision that this process knows of
 
-    def start(self) -> None:
+    def start(self) -> revisions.State:
+        """Connect and start the thread; where the store stands."""
         self._connection = self._backend.open_writer()
-        self.revision = revisions.read_state(self._connection).revision
+        state = revisions.read_state(self._connection)
+        self.revision = state.revision
         self._thread.start()
+        return state
 
     def submit(self, run: Callable[[Connection], Any], *, savepoint: bool = True) -> asyncio.Future[tuple[Any, int]]:
         """Queue a write function.  The future holds its result and the revision that it is part of.
@@ -114,11 +90,11 @@ class GroupCommitWriter:
             self._run_batch(batch)
             crowded = len(batch) > 1
             with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
-                job.future.get_loop().call_soon_threadsafe(_deliver, batch)
+                job.future.get_loop().call_soon_threadsafe(deliver, batch)
         try:
             self._backend.checkpoint(self._connection)
         except Exception as error:  # noqa: BLE001  # all is committed: the next start does what this one could not
-            logger.warning("checkpoint_failed", error=_text(error))
+            logger.warning("checkpoint_failed", error=text_of(error))
         self._connection.close()
 
     def _wait_for_company(self) -> None:
@@ -150,24 +126,46 @@ class GroupCommitWriter:
             self._backend.write_lock.release()
 
     def _begin(self) -> None:
-        """Begin a transaction, on a new connection if the old one is lost."""
+        """Begin a transaction, on a new connection if the old one is lost.  Raises Refused."""
+        try:
+            retrying(self._try_to_begin, self._backend.is_transient)
+        except Exception as error:
+            raise Refused from error
+        self._batch = revisions.Batch()
+        self._claimed = False
+
+    def _try_to_begin(self) -> None:
         try:
             self._connection.exec_driver_sql(self._backend.begin_write)
         except Exception:
             if not self._backend.is_lost(self._connection):
                 raise
-            self._connection.close()
+            discard(self._connection)
             self._connection = self._backend.open_writer()
             self._connection.exec_driver_sql(self._backend.begin_write)
         self._seen = revisions.read_state(self._connection).revision
-        self._batch = revisions.Batch()
+
+    def _claim(self) -> None:
+        """Make the writers of other processes wait, where to begin does not.  Raises Refused.
+
+        Only then is what a function reads still so when it writes.  What is merely appended needs no such thing.
+        """
+        if self._claimed or self._backend.claim is None:
+            return
+        try:
+            self._seen = self._on_driver(self._backend.claim).fetchone()[0]
+        except Exception as error:
+            if self._backend.is_transient(error):
+                raise
+            raise Refused from error
+        self._claimed = True
 
     def _refuse(self, batch: list[Job], error: Exception) -> None:
         """No transaction can be begun: all who wait are told so at once, instead of waiting one after the other."""
         while (job := self._next()) is not None:
             batch.append(job)
-        logger.warning("write_refused", jobs=len(batch), error=_text(error))
-        _fail(batch, self._public(error))
+        logger.warning("write_refused", jobs=len(batch), error=text_of(error))
+        fail(batch, self._public(error))
 
     def _transaction(self, batch: list[Job]) -> None:
         """Run jobs until the batch is full, then commit; the transaction has begun."""
@@ -176,15 +174,21 @@ class GroupCommitWriter:
                 self._savepoint(job)
             self._commit(batch)
         except Exception as error:  # noqa: BLE001  # nobody may be left without an answer
-            logger.warning("batch_rolled_back", jobs=len(batch), error=_text(error))
+            logger.warning("batch_rolled_back", jobs=len(batch), error=text_of(error))
             self._recover(batch, error)
         else:
             self.revision = self._seen
 
     def _commit(self, batch: list[Job]) -> None:
+        """Raises CommitUncertain if nobody can tell whether it worked."""
         done = (job.scope for job in batch if job.scope is not None)
         revisions.finish(self._connection, self._batch, done)
-        self._connection.exec_driver_sql("COMMIT")
+        try:
+            self._connection.exec_driver_sql("COMMIT")
+        except DBAPIError as error:
+            if self._backend.commit_is_uncertain(error):
+                raise CommitUncertain from error
+            raise
 
     def _gather(self, batch: list[Job]) -> Iterator[Job]:
         """The first job, then those that wait behind it, as long as there is room and time."""
@@ -213,12 +217,13 @@ class GroupCommitWriter:
             return
         before = self._batch.revision, self._batch.stored
         if job.savepoint:
+            self._claim()
             self._on_driver("SAVEPOINT job")
         try:
             scope = revisions.open_scope(self._connection, self._clock(), self._batch)
             value = job.run(self._connection)
         except BaseException as error:  # handed to the caller; a SystemExit is no reason to end this thread
-            if not self._backend.in_transaction(self._connection):
+            if self._backend.is_transient(error) or not self._backend.in_transaction(self._connection):
                 raise TransactionLost from error
             if job.savepoint:
                 self._on_driver("ROLLBACK TO SAVEPOINT job")
@@ -236,28 +241,35 @@ class GroupCommitWriter:
         for job in batch:
             job.outcome = job.error = job.scope = None
         self._rollback()
-        if isinstance(error, DBAPIError) and self._backend.commit_is_uncertain(error):
-            _fail(batch, StoreUnavailable("the connection was lost; the write may have taken effect"))
+        if isinstance(error, Refused):
+            self._refuse(batch, error)
+            return
+        if isinstance(error, CommitUncertain):
+            fail(batch, self._public(error))
             return
         for position, job in enumerate(batch):
             try:
-                self._begin()
-            except Exception as failure:  # noqa: BLE001  # handed to the callers
-                _fail(batch[position:], self._public(failure))
+                retrying(partial(self._alone, job), self._may_run_again)
+            except Refused as failure:
+                fail(batch[position:], self._public(failure))
                 return
-            self._alone(job)
+            except Exception as failure:  # noqa: BLE001  # handed to the caller
+                job.error = self._public(failure)
 
     def _alone(self, job: Job) -> None:
-        """Run one job in the transaction that has begun for it."""
+        """Run one job in a transaction of its own.  Raises what it raises where that took the transaction with it."""
+        self._begin()
         try:
             self._savepoint(job)
             self._commit([job])
-        except Exception as error:  # noqa: BLE001  # handed to the caller
+        except Exception:
             self._rollback()
-            cause = (isinstance(error, TransactionLost) and error.__cause__) or error
-            job.outcome, job.error = None, self._public(cause)
-        else:
-            self.revision = self._seen
+            job.outcome = job.error = job.scope = None
+            raise
+        self.revision = self._seen
+
+    def _may_run_again(self, error: Exception) -> bool:
+        return not isinstance(error, CommitUncertain | Refused) and self._backend.is_transient(cause_of(error))
 
     def _rollback(self) -> None:
         """Roll back what is left of the transaction."""
@@ -265,10 +277,13 @@ class GroupCommitWriter:
             try:
                 self._connection.exec_driver_sql("ROLLBACK")
             except DBAPIError as error:
-                logger.warning("rollback_failed", error=_text(error))
+                logger.warning("rollback_failed", error=text_of(error))
 
     def _public(self, error: BaseException) -> Exception:
         """The error that the caller sees: for an error of the database, what it means for a client."""
+        if isinstance(error, CommitUncertain):
+            return StoreUnavailable("the connection was lost; the write may have taken effect")
+        error = cause_of(error)
         if (explained := self._backend.explain(error)) is not None:
             return explained
         if isinstance(error, Exception) and not isinstance(error, StopIteration):
@@ -276,24 +291,8 @@ class GroupCommitWriter:
         # A future takes no StopIteration, and what is no Exception would end the event loop.
         return RuntimeError(f"a write function raised {type(error).__name__}")
 
-    def _on_driver(self, sql: str) -> None:
-        """Run a savepoint statement on the driver: through Core it would cost ten times as much."""
-        self._connection.connection.cursor().execute(sql)
-
-
-def _fail(batch: list[Job], error: Exception) -> None:
-    """Give an error to each job that has no answer yet."""
-    for job in batch:
-        if job.outcome is None and job.error is None:
-            job.error = error
-
-
-def _deliver(batch: list[Job]) -> None:
-    for job in batch:
-        job.deliver()
-
-
-def _text(error: BaseException) -> str:
-    """The driver's words only: SQLAlchemy's text would carry the statement's parameters."""
-    cause = error.__cause__ if isinstance(error, TransactionLost) else error
-    return f"{type(cause).__name__}: {cause.orig}" if isinstance(cause, DBAPIError) else type(error).__name__
+    def _on_driver(self, sql: str) -> Any:
+        """Run a statement on the driver, and return its cursor: through Core it would cost ten times as much."""
+        cursor = self._connection.connection.cursor()
+        cursor.execute(sql)
+        return cursor

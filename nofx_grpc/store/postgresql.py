@@ -1,0 +1,231 @@
+"""Everything that only PostgreSQL knows: its connections and their settings, triggers and error codes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from nofx_grpc.errors import NofxError, StoreFull, StoreUnavailable
+from nofx_grpc.store.metadata import Timestamped
+from nofx_grpc.store.postgresql_reads import PooledReads
+from nofx_grpc.store.postgresql_url import parameters_of, shown
+
+_DRIVER = "postgresql+psycopg://"
+# Any number that no other program's advisory locks in this database have.
+_MIGRATION_LOCK = 7_306_080_812
+_MIGRATION_WAIT_SECONDS = 120
+
+_NO_ROOM = "53100"
+_BY_CODE = {
+    "25006": "the database is read-only",
+    "40001": "others are changing the same rows",
+    "40P01": "others are changing the same rows",
+    "53300": "the database has no connection to spare",
+    "55P03": "the database is locked by another process",
+    "57014": "the database took longer than NOFX_GRPC_DATABASE_STATEMENT_SECONDS allows",
+}
+_BY_CLASS = {
+    "": "the database cannot be reached",
+    "08": "the database cannot be reached",
+    "28": "the database refuses this service; the server's log says why",
+    "3D": "the database does not exist",
+    "53": "the database has no resources left; the server's log says why",
+    "57": "the database is shutting down or starting",
+    "58": "the database cannot be read or written; the server's log says why",
+    "XX": "the database cannot be read or written; the server's log says why",
+}
+_LOST = {"", "08", "57"}  # classes of errors after which the connection is gone
+_CANCELED = "57014"
+_CONFLICTS = {"40001", "40P01", "53300"}
+_UNKNOWN_OUTCOME = "40003"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresqlOptions:
+    """How many connections read at one time, how long a statement may take, and how long a lock is waited for."""
+
+    pool_size: int = 10
+    statement_seconds: float = 30.0
+    lock_seconds: float = 5.0
+
+
+class NoLock:
+    """Writers wait for each other at the row of the revision: see `PostgresqlBackend.claim`."""
+
+    def acquire(self, timeout: float) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+class PostgresqlBackend:
+    """One PostgreSQL database, or one that speaks its protocol.  Raises ValueError for a URL that is none."""
+
+    name = "postgresql"
+    begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+    claim: str | None = "SELECT revision FROM store_state FOR NO KEY UPDATE"
+
+    def __init__(self, url: str, options: PostgresqlOptions) -> None:
+        self._parameters, self._options = parameters_of(url), options
+        self.write_lock = NoLock()
+
+    def exists(self) -> bool:
+        return True  # or else to connect fails, and says so
+
+    def open_writer(self) -> Connection:
+        return self._writers.connect()
+
+    def open_reader(self) -> Connection:
+        return self._readers.connect()
+
+    def open_inspector(self) -> Connection:
+        return self._readers.connect()
+
+    @cached_property
+    def _writers(self) -> Engine:
+        return self._engine("off")
+
+    @cached_property
+    def _readers(self) -> Engine:
+        return self._engine("on")
+
+    def _engine(self, read_only: str) -> Engine:
+        engine = create_engine(_DRIVER, connect_args=self._arguments(read_only), **_ENGINE_OPTIONS)
+        event.listen(engine, "handle_error", _leave_out_rows)
+        return engine
+
+    def bounded_reads(self) -> PooledReads:
+        engine = create_async_engine(_DRIVER, connect_args=self._arguments("on"), **_ENGINE_OPTIONS)
+        event.listen(engine.sync_engine, "handle_error", _leave_out_rows)
+        return PooledReads(self, engine, size=self._options.pool_size, wait_seconds=self._options.statement_seconds)
+
+    def _arguments(self, read_only: str) -> dict[str, str]:
+        settings = {
+            "timezone": "UTC",  # of times that a foreign writer writes without a zone
+            "default_transaction_read_only": read_only,
+            "statement_timeout": _milliseconds(self._options.statement_seconds),
+            "lock_timeout": _milliseconds(self._options.lock_seconds),
+            # A writer that was stopped in the middle must not keep all others waiting.
+            "idle_in_transaction_session_timeout": _milliseconds(self._options.statement_seconds),
+        }
+        ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        return self._parameters | {"options": f"{self._parameters.get('options', '')} {ours}".strip()}
+
+    def describe(self) -> str:
+        return shown(self._parameters)
+
+    @contextmanager
+    def schema_transaction(self, connection: Connection) -> Iterator[None]:
+        connection.exec_driver_sql(self.begin_write)
+        try:
+            # Another replica that migrates is waited for, however long a statement of its migration takes.
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(_MIGRATION_WAIT_SECONDS)}")
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            yield
+            connection.exec_driver_sql("COMMIT")
+        finally:
+            with suppress(DBAPIError):  # the error that led here tells more
+                if self.in_transaction(connection):
+                    connection.exec_driver_sql("ROLLBACK")
+
+    def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
+        connection.exec_driver_sql(_TOUCH)
+        for table in tables:
+            name = f"update_{table.table}_updated_at"
+            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {table.table}")
+            connection.exec_driver_sql(_trigger(name, table))
+
+    def in_transaction(self, connection: Connection) -> bool:
+        return not self.is_lost(connection) and _driver(connection).info.transaction_status in _OPEN
+
+    def is_lost(self, connection: Connection) -> bool:
+        return connection.closed or connection.invalidated or _driver(connection).closed
+
+    def explain(self, error: BaseException) -> NofxError | None:
+        code = _code(error)
+        if code == _NO_ROOM:
+            return StoreFull()
+        text = None if code is None else _BY_CODE.get(code, _BY_CLASS.get(code[:2]))
+        return None if text is None else StoreUnavailable(text)
+
+    def is_transient(self, error: BaseException) -> bool:
+        return _code(error) in _CONFLICTS or _is_lost(error)
+
+    def commit_is_uncertain(self, error: DBAPIError) -> bool:
+        return _code(error) == _UNKNOWN_OUTCOME or _is_lost(error)
+
+    def checkpoint(self, connection: Connection) -> None:
+        """The server sees to it."""
+
+
+_ENGINE_OPTIONS: dict[str, Any] = {
+    "poolclass": NullPool,
+    "isolation_level": "AUTOCOMMIT",
+    "hide_parameters": True,
+    "use_native_hstore": False,  # it would be asked for on each new connection
+}
+_OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+
+# For a row that a foreign writer changes and forgets to date.  The row alone is touched: it is the one that is written.
+_TOUCH = """
+CREATE OR REPLACE FUNCTION set_updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at := CURRENT_TIMESTAMP;
+    RETURN NEW;
+END $$
+"""
+
+
+def _trigger(name: str, table: Timestamped) -> str:
+    ours = " AND NEW.revision = OLD.revision"
+    if table.counts_rewrites:
+        ours += " AND NEW.rewrites = OLD.rewrites"
+    condition = f"NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at{ours}"
+    head = f"CREATE TRIGGER {name} BEFORE UPDATE ON {table.table} FOR EACH ROW"
+    return f"{head} WHEN ({condition}) EXECUTE FUNCTION set_updated_at()"
+
+
+def _milliseconds(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
+def _driver(connection: Connection) -> Any:
+    """The psycopg connection, synchronous or not, under a SQLAlchemy connection."""
+    return connection.connection.driver_connection
+
+
+def _code(error: BaseException) -> str | None:
+    """The SQLSTATE of an error of the driver's; '' if the server did not come to send one; None for any other error."""
+    cause = getattr(error, "orig", error)
+    if not isinstance(cause, psycopg.Error):
+        return None
+    return cause.sqlstate or ("" if isinstance(cause, psycopg.OperationalError) else None)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether an error tells that the connection is gone, or cannot be made."""
+    code = _code(error)
+    return code is not None and code != _CANCELED and code[:2] in _LOST
+
+
+def _leave_out_rows(context: ExceptionContext) -> None:
+    """Keep what PostgreSQL adds to an error, such as the values of the row that it refuses, out of texts and logs."""
+    error = context.original_exception
+    if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
+        return
+    error.args = (error.diag.message_primary,)
+    if context.sqlalchemy_exception is not None:
+        kind = f"{type(error).__module__}.{type(error).__name__}"
+        context.sqlalchemy_exception.args = (f"({kind}) {error.diag.message_primary}",)
