@@ -9,6 +9,12 @@ from tests.support.clock import FakeClock
 from tests.support.service import RunningService, running_service
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine in turn: what depends on this runs once on each of them."""
+    return str(request.param)
+
+
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()

@@ -1,21 +1,23 @@
 """One store for each engine: every test that asks for it runs on all of them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from nofx_grpc.store.engine import Database
-from tests.store.support import Store, Watched, make_sqlite
+from tests.store.support import Store, Watched, make_sqlite, postgresql_store
 from tests.support.clock import FakeClock
 
-ENGINES = {"sqlite": make_sqlite}
 
-
-@pytest.fixture(params=sorted(ENGINES))
-def store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Store:
+@pytest.fixture
+def store(engine: str, tmp_path: Path, clock: FakeClock) -> Iterator[Store]:
     """A migrated store that nobody has opened yet."""
-    return ENGINES[request.param](tmp_path, clock)
+    if engine == "sqlite":
+        yield make_sqlite(tmp_path, clock)
+        return
+    with postgresql_store(clock) as made:
+        yield made
 
 
 @pytest.fixture

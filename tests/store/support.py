@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from nofx_grpc.store.resources import UNWRITTEN, Record
 from nofx_grpc.store.traders import Trader
 from nofx_grpc.store.users import User
 from tests.support.clock import FakeClock
+from tests.support.postgresql import Copies, shared_server
 
 R = TypeVar("R", bound=Record)
 
@@ -67,8 +69,19 @@ class Store:
 
 
 def make_sqlite(directory: Path, clock: FakeClock) -> Store:
-    url = f"sqlite:///{directory / 'nofx.db'}"
-    return make_store(url, clock)
+    return make_store(f"sqlite:///{directory / 'nofx.db'}", clock)
+
+
+@cache
+def _copies() -> Copies:
+    return Copies(shared_server(), lambda url: make_store(url, FakeClock()))
+
+
+@contextmanager
+def postgresql_store(clock: FakeClock) -> Iterator[Store]:
+    """A store on the shared server."""
+    with _copies().copy() as name:
+        yield make_store(shared_server().url(name), clock)
 
 
 def make_store(url: str, clock: FakeClock) -> Store:
