@@ -92,16 +92,18 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
 
 def inspect_database(settings: Settings) -> SchemaState:
     """What the database of these settings is; nothing is made or changed.  Raises StartError if it is not ours."""
-    if not settings.data_dir.is_dir():
-        return SchemaState.NEW
     return inspect_store(database_backend(settings))
 
 
 def database_backend(settings: Settings) -> Backend:
     """The backend of these settings.  Raises StartError if the database's directory cannot be used."""
     try:
-        url = settings.database_url.get_secret_value()
-        return backend_for(url, lock_timeout=settings.lock_timeout_seconds)
+        return backend_for(
+            settings.database_url.get_secret_value(),
+            lock_timeout=settings.lock_timeout_seconds,
+            pool_size=settings.database_pool_size,
+            statement_timeout=settings.database_statement_seconds,
+        )
     except OSError as error:
         raise StartError(f"the database cannot be opened: {error.filename}: {error.strerror}") from error
 

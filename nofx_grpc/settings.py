@@ -49,8 +49,18 @@ class Settings(BaseModel):
     )
     database_url: SecretStr = Field(
         default_factory=lambda data: SecretStr(f"sqlite:///{data['data_dir'] / 'nofx.db'}"),
-        description="Where the database is: `sqlite:///path`.",
+        description="Where the database is: `sqlite:///path`, or "
+        "`postgresql+psycopg://user:password@host:port/database` with libpq's parameters (see docs/operations.md).",
         json_schema_extra={"shown": "sqlite:///<data dir>/nofx.db"},
+    )
+    database_pool_size: int = Field(
+        10,
+        ge=1,
+        le=1000,
+        description="PostgreSQL: connections that read at one time; to them come three of each process.",
+    )
+    database_statement_seconds: float = Field(
+        30, ge=0.1, le=3600, description="PostgreSQL: how long a statement may take, and a read wait for a connection."
     )
     master_key_file: Path = Field(
         default_factory=lambda data: data["data_dir"] / "master.key",
@@ -144,11 +154,13 @@ class Settings(BaseModel):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:
-        scheme, _, path = value.get_secret_value().partition(":///")
+        scheme, _, rest = value.get_secret_value().partition("://")
         # Each connection to ":memory:" would see a database of its own.
-        if scheme != "sqlite" or path in {"", ":memory:"}:
-            raise ValueError("sqlite:///path")
-        return value
+        if scheme == "sqlite" and rest.startswith("/") and rest not in {"/", "/:memory:"}:
+            return value
+        if scheme in {"postgresql+psycopg", "postgresql"} and rest:  # what follows is the driver's to judge
+            return value
+        raise ValueError("sqlite:///path, or postgresql+psycopg://user:password@host:port/database")
 
     @field_validator("tls_cert")
     @classmethod

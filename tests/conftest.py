@@ -1,12 +1,12 @@
 """Fixtures that every test may ask for."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.clock import FakeClock
-from tests.support.service import RunningService, running_service
+from tests.support.service import RunningService, new_postgresql, running_service
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -21,7 +21,17 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-async def service(tmp_path: Path, clock: FakeClock) -> AsyncIterator[RunningService]:
+def database_env(engine: str, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The settings that say where the store of the data directory `tmp_path / "data"` is."""
+    if engine == "sqlite":
+        yield {}
+        return
+    with new_postgresql(tmp_path / "data") as env:
+        yield env
+
+
+@pytest.fixture
+async def service(tmp_path: Path, clock: FakeClock, database_env: dict[str, str]) -> AsyncIterator[RunningService]:
     """A fresh service whose clock is moved by hand."""
-    async with running_service(tmp_path / "data", clock=clock) as running:
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as running:
         yield running

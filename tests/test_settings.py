@@ -101,7 +101,7 @@ def test_a_problem_names_the_variable_the_value_and_what_is_expected(name: str, 
 @pytest.mark.parametrize("url", ["nofx.db", "sqlite:///", "sqlite:///:memory:", "mysql://root:hunter2@db/nofx"])
 def test_a_database_url_may_hold_a_password_and_is_not_shown(url: str) -> None:
     assert problems({"NOFX_GRPC_DATABASE_URL": url}) == [
-        "NOFX_GRPC_DATABASE_URL has a value that is not shown: expected sqlite:///path"
+        "NOFX_GRPC_DATABASE_URL has a value that is not shown: expected sqlite:///path, or postgresql+psycopg://user:password@host:port/database"
     ]
 
 

@@ -108,7 +108,7 @@ def show(report: Report, settings: Settings) -> None:
 
 
 def _next_command(report: Report, settings: Settings) -> str:
-    if Path(report.target) == _path_of(settings.database_url.get_secret_value()):
+    if Path(report.target) == _own_path(settings):
         return "nofx-grpc serve"
     return f"NOFX_GRPC_DATABASE_URL={shlex.quote('sqlite:///' + report.target)} nofx-grpc serve"
 
@@ -164,14 +164,22 @@ def _nofx_key(settings: Settings) -> bytes | None:
 def _tokens(settings: Settings, target: Path) -> Callable[[datetime], list[Token]]:
     """What makes the first tokens; none where those in the data directory belong to the store that is there."""
     directory = settings.data_dir / "tokens"
-    own = _path_of(settings.database_url.get_secret_value())
-    if directory.exists() and own != target and own.exists():
+    own = _own_path(settings)
+    if directory.exists() and own != target and (own is None or own.exists()):
         return lambda _: []
     return data_dir.bootstrap_tokens(directory, os.urandom)
+
+
+def _own_path(settings: Settings) -> Path | None:
+    """The file of the settings' store; None if it is on a server."""
+    backend = backend_for(settings.database_url.get_secret_value())
+    return backend.path.resolve() if isinstance(backend, SqliteBackend) else None
 
 
 def _path_of(url: str) -> Path:
     backend = backend_for(url)
     if not isinstance(backend, SqliteBackend):
-        raise AdoptionError(f"a NOFX database is adopted to SQLite, not to {backend.describe()}")
+        raise AdoptionError(
+            f"a NOFX database is adopted to SQLite, not to {backend.describe()}: give --to sqlite:///path"
+        )
     return backend.path.resolve()

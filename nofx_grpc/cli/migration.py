@@ -1,6 +1,6 @@
 """`nofx-grpc migrate`: brings the database to the schema of this release, as `serve` does when it starts."""
 
-from nofx_grpc.app import inspect_database, open_database, utc_now
+from nofx_grpc.app import database_backend, inspect_database, open_database, utc_now
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.schema import SchemaState, newest_version
 
@@ -11,5 +11,4 @@ def run(settings: Settings) -> dict[str, object]:
     """Migrate, and report what the database was before and is now.  Raises StartError."""
     was = inspect_database(settings)
     open_database(settings, utc_now)
-    database = settings.database_url.get_secret_value().removeprefix("sqlite:///")
-    return {"database": database, "was": _WAS[was], "schema": newest_version()}
+    return {"database": database_backend(settings).describe(), "was": _WAS[was], "schema": newest_version()}

@@ -1,10 +1,12 @@
 """A real server in this process, over a data directory of its own; and clients of every role."""
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from nofx_grpc.app import App, build_app, utc_now
+from nofx_grpc.app import App, build_app, open_database, utc_now
 from nofx_grpc.crypto.tokens import new_token_secret, token_hash
 from nofx_grpc.settings import Settings
 from nofx_grpc.store import tokens
+from nofx_grpc.store.tables import metadata
 from nofx_grpc.store.tokens import Token
 from nofx_grpc.v1 import (
     admin_pb2_grpc,
@@ -28,6 +31,8 @@ from nofx_grpc.v1 import (
     users_pb2_grpc,
     watch_pb2_grpc,
 )
+from tests.support.clock import FakeClock
+from tests.support.postgresql import Copies, shared_server
 
 
 class _Metadata:
@@ -133,12 +138,19 @@ class RunningService:
 
     async def execute(self, sql: str, *parameters: object) -> None:
         """Run a statement in the writer's transaction, past the service."""
-        await self.app.db.write(lambda connection: connection.exec_driver_sql(sql, parameters))
+        await self.app.db.write(lambda connection: connection.exec_driver_sql(*self._for_driver(sql, parameters)))
 
     async def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """What a query finds in the database, past the service."""
-        found = await self.app.db.scan(lambda connection: connection.exec_driver_sql(sql, parameters).fetchall())
+        found = await self.app.db.scan(
+            lambda connection: connection.exec_driver_sql(*self._for_driver(sql, parameters)).fetchall()
+        )
         return [tuple(row) for row in found.value]
+
+    def _for_driver(self, sql: str, parameters: tuple[object, ...]) -> tuple[str, tuple[object, ...]]:
+        """Each driver has its own mark for a parameter; tests write '?'."""
+        on_sqlite = self.app.settings.database_url.get_secret_value().startswith("sqlite")
+        return (sql if on_sqlite else sql.replace("%", "%%").replace("?", "%s")), parameters
 
     async def revision(self) -> int:
         return int((await self.rows("SELECT revision FROM store_state"))[0][0])
@@ -152,8 +164,8 @@ class RunningService:
 
     async def contents(self) -> dict[str, list[tuple[Any, ...]]]:
         """Every row of every table but the audit log."""
-        found = await self.rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'audit_log'")
-        return {name: await self.rows(f'SELECT * FROM "{name}"') for (name,) in found}  # noqa: S608 - our own tables
+        names = metadata.tables.keys() - {"audit_log"}
+        return {name: await self.rows(f"SELECT * FROM {name}") for name in sorted(names)}  # noqa: S608 - our own tables
 
     async def last_record(self, *columns: str) -> tuple[Any, ...]:
         """What these columns of the newest audit record hold."""
@@ -180,6 +192,27 @@ async def running_service(
             await client.close()
         await app.server.stop(0)
         await app.db.close()
+
+
+@contextmanager
+def new_postgresql(data_dir: Path) -> Iterator[dict[str, str]]:
+    """The settings for a new store on PostgreSQL whose data directory is put here."""
+    made, copies = _postgresql_template()
+    shutil.copytree(made, data_dir)
+    with copies.copy() as name:
+        yield {"NOFX_GRPC_DATABASE_URL": shared_server().url(name)}
+
+
+@cache
+def _postgresql_template() -> tuple[Path, Copies]:
+    """A data directory and its database, as the first start leaves them."""
+    data_dir = shared_server().directory / "data-dir"
+
+    def make(url: str) -> None:
+        env = {"NOFX_GRPC_DATA_DIR": str(data_dir), "NOFX_GRPC_DATABASE_URL": url}
+        open_database(Settings.load(None, env), FakeClock())
+
+    return data_dir, Copies(shared_server(), make)
 
 
 @dataclass(frozen=True)
