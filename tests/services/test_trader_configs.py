@@ -177,8 +177,8 @@ async def test_a_configuration_is_never_torn(service: RunningService) -> None:
 
     def rename(connection: Connection, number: int) -> None:
         revisions.take(connection)
-        connection.exec_driver_sql("UPDATE ai_models SET name = ? WHERE id = ?", (f"n{number}", trader.ai_model_id))
-        connection.exec_driver_sql("UPDATE exchanges SET name = ? WHERE id = ?", (f"n{number}", trader.exchange_id))
+        connection.exec_driver_sql(f"UPDATE ai_models SET name = 'n{number}' WHERE user_id = '{USER}'")  # noqa: S608  # ours
+        connection.exec_driver_sql(f"UPDATE exchanges SET name = 'n{number}' WHERE user_id = '{USER}'")  # noqa: S608  # ours
 
     async def write() -> None:
         for number in range(200):

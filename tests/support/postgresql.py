@@ -18,6 +18,12 @@ import psycopg
 # What PostgreSQL itself promises of a crash is not ours to test.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
 
+# Tells one schema from another, as far as tests change it.
+_SCHEMA = """
+SELECT (SELECT count(*) FROM pg_attribute), (SELECT count(*) FROM pg_constraint), (SELECT count(*) FROM pg_trigger),
+       (SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+"""
+
 
 class Server:
     """A running server over a directory that goes with it."""
@@ -106,6 +112,7 @@ class Copies:
                 *(f"ALTER SEQUENCE {name} RESTART" for (name,) in sequences),
             ]
         )
+        self._schema = server.execute(_SCHEMA, self._template)
         self._free: list[str] = []
 
     @contextmanager
@@ -114,6 +121,9 @@ class Copies:
         name = self._free.pop() if self._free else self._server.create(self._template)
         yield name
         self._server.end_sessions(name)
+        if self._server.execute(_SCHEMA, name) != self._schema:  # the test has changed more than rows
+            self._server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            return
         self._server.execute(self._reset, name)
         self._free.append(name)
 
