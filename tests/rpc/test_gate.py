@@ -146,8 +146,10 @@ async def test_a_read_waits_for_its_revision(service: RunningService) -> None:
 
 
 @pytest.mark.parametrize("ahead", [1, 10**18])
-async def test_a_revision_that_does_not_come(tmp_path: Path, ahead: int) -> None:
-    async with running_service(tmp_path / "data", env={"NOFX_GRPC_MIN_REVISION_WAIT_SECONDS": "0.1"}) as service:
+async def test_a_revision_that_does_not_come(tmp_path: Path, database_env: dict[str, str], ahead: int) -> None:
+    async with running_service(
+        tmp_path / "data", env=database_env | {"NOFX_GRPC_MIN_REVISION_WAIT_SECONDS": "0.1"}
+    ) as service:
         current = await service.revision()
         client = service.client(**{"nofx-min-revision": str(current + ahead)})
         async with service.nothing_written():

@@ -107,8 +107,8 @@ async def test_an_unknown_user_costs_the_work_of_a_known_one(
     assert all(name.startswith("nofx-password") for name in checked), "hashing belongs off the event loop"
 
 
-async def test_a_refusal_leaves_at_the_floor(tmp_path: Path) -> None:
-    async with running_service(tmp_path / "data", env={"NOFX_GRPC_LOGIN_FLOOR_MS": "400"}) as service:
+async def test_a_refusal_leaves_at_the_floor(tmp_path: Path, database_env: dict[str, str]) -> None:
+    async with running_service(tmp_path / "data", env=database_env | {"NOFX_GRPC_LOGIN_FLOOR_MS": "400"}) as service:
         person = await register(service)
         calls: list[Callable[[], Awaitable[Any]]] = [
             lambda: authenticate(service, "eve@example.com", PASSWORD),
@@ -124,8 +124,8 @@ async def test_a_refusal_leaves_at_the_floor(tmp_path: Path) -> None:
             assert 0.4 <= time.monotonic() - started < 0.8
 
 
-async def test_a_refusal_that_nobody_waits_for_is_on_the_record(tmp_path: Path) -> None:
-    async with running_service(tmp_path / "data", env={"NOFX_GRPC_LOGIN_FLOOR_MS": "2000"}) as service:
+async def test_a_refusal_that_nobody_waits_for_is_on_the_record(tmp_path: Path, database_env: dict[str, str]) -> None:
+    async with running_service(tmp_path / "data", env=database_env | {"NOFX_GRPC_LOGIN_FLOOR_MS": "2000"}) as service:
         request = pb.AuthenticateRequest(email="eve@example.com", password=PASSWORD)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await service.client("gateway").users.Authenticate(request, timeout=0.5)

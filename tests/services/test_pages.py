@@ -90,10 +90,12 @@ async def test_a_page_size_out_of_range(service: RunningService, size: int) -> N
     assert set(refusal.violations) == {"page_size"}
 
 
-async def test_a_page_is_bounded_in_bytes(tmp_path: Path) -> None:
+async def test_a_page_is_bounded_in_bytes(tmp_path: Path, database_env: dict[str, str]) -> None:
     """It is cut before the row that would not fit; a row that alone is larger than a page still has one."""
     limit = 64 * 1024
-    async with running_service(tmp_path / "data", env={"NOFX_GRPC_MAX_PAGE_BYTES": str(limit)}) as service:
+    async with running_service(
+        tmp_path / "data", env=database_env | {"NOFX_GRPC_MAX_PAGE_BYTES": str(limit)}
+    ) as service:
         await service.add_users("alice")
         for n, size in enumerate((20_000, 20_000, 20_000, 20_000, 2 * limit, 10, 10)):
             await insert(service, f"{n}", name=size * "x")
