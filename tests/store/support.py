@@ -45,6 +45,10 @@ class Store:
     connect: Callable[[], Backend]
 
     @property
+    def engine(self) -> str:
+        return self.connect().name
+
+    @property
     def envelope(self) -> Envelope:
         return Envelope(self.keyring)
 
@@ -75,6 +79,17 @@ def make_sqlite(directory: Path, clock: FakeClock) -> Store:
 @cache
 def _copies() -> Copies:
     return Copies(shared_server(), lambda url: make_store(url, FakeClock()))
+
+
+@contextmanager
+def empty_postgresql() -> Iterator[str]:
+    """The URL of a database that holds nothing, on the shared server."""
+    server = shared_server()
+    name = server.create()
+    try:
+        yield server.url(name)
+    finally:
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @contextmanager

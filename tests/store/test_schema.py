@@ -2,13 +2,14 @@
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import Connection, Text, inspect
 
 from nofx_grpc.crypto.envelope import Location
 from nofx_grpc.errors import SchemaError
@@ -16,10 +17,10 @@ from nofx_grpc.store import exchanges, revisions, traders
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.bootstrap import open_store
 from nofx_grpc.store.schema import SchemaState, inspect_store, migrate, newest_version, state_of
-from nofx_grpc.store.sqlite import trigger_statements
+from nofx_grpc.store.sqlite import driver_connection, trigger_statements
 from nofx_grpc.store.tables import INTERNAL_TABLES, RESOURCES, TIMESTAMPED, metadata
 from tests.store.make_golden import GOLDEN, GOLDEN_API_KEY
-from tests.store.support import FIRST_START, MASTER_KEY, Store, run_python
+from tests.store.support import FIRST_START, MASTER_KEY, Store, empty_postgresql, make_sqlite, run_python
 from tests.support.clock import FakeClock
 
 
@@ -56,9 +57,29 @@ def test_every_table_is_known(store: Store) -> None:
         assert set(inspect(connection).get_table_names()) == listed | {"alembic_version"}
 
 
-def dump(path: Path) -> list[str]:
-    with closing(sqlite3.connect(path)) as connection:
-        return list(connection.iterdump())
+def dump(store: Store) -> list[str]:
+    """Every row, and the schema."""
+    with store.outside() as connection:
+        if store.engine == "sqlite":
+            return list(driver_connection(connection).iterdump())
+        tables = sorted(inspect(connection).get_table_names())
+        rows = {name: connection.exec_driver_sql(f"TABLE {name}").fetchall() for name in tables}
+        return [f"{name}: {sorted(map(str, rows[name]))}" for name in tables] + catalog(connection)
+
+
+def catalog(connection: Connection) -> list[str]:
+    """PostgreSQL's schema."""
+    found: list[str] = []
+    for sql in (
+        "SELECT table_name, column_name, data_type, collation_name, column_default, is_nullable"
+        " FROM information_schema.columns WHERE table_schema = 'public'",
+        "SELECT * FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
+        "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    ):
+        found += sorted(str(tuple(row)) for row in connection.exec_driver_sql(sql))
+    return found
 
 
 def dump_schema(path: Path) -> list[str]:
@@ -72,23 +93,48 @@ def make_from(golden: Path, path: Path) -> Path:
     return path
 
 
-def test_the_triggers_are_those_of_the_list(tmp_path: Path, store: Store) -> None:
+def test_the_triggers_are_those_of_the_list(store: Store) -> None:
     with store.outside() as connection:
-        found = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-        assert {row.name: row.sql for row in found} == trigger_statements(TIMESTAMPED)
+        if store.engine == "sqlite":
+            found = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+            assert {row.name: row.sql for row in found} == trigger_statements(TIMESTAMPED)
+        else:
+            sql = "SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal"
+            listed = {(f"update_{table.table}_updated_at", table.table) for table in TIMESTAMPED}
+            assert {tuple(row) for row in connection.exec_driver_sql(sql)} == listed
 
 
-def test_migrating_again_does_nothing(tmp_path: Path, store: Store) -> None:
-    before = dump(tmp_path / "nofx.db")
+def test_text_is_ordered_by_bytes(store: Store) -> None:
+    """SQLite has no other order; PostgreSQL has that of its database unless each column says otherwise."""
+    with store.outside() as connection:
+        inspector = inspect(connection)
+        for table in metadata.sorted_tables:
+            for column in inspector.get_columns(table.name):
+                if isinstance(column["type"], Text) and store.engine == "postgresql":
+                    assert column["type"].collation == "C", (table.name, column["name"])
+
+
+def test_migrating_again_does_nothing(store: Store) -> None:
+    before = dump(store)
     assert not migrate(store.connect(), lambda _: pytest.fail("a store that is not new was seeded"))
-    assert dump(tmp_path / "nofx.db") == before
+    assert dump(store) == before
 
 
-def test_a_seed_that_fails_leaves_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def empty(engine: str, tmp_path: Path) -> Iterator[str]:
+    """The URL of a database that holds nothing."""
+    if engine == "sqlite":
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    with empty_postgresql() as url:
+        yield url
+
+
+def test_a_seed_that_fails_leaves_nothing(empty: str) -> None:
     def fail(connection: object) -> None:
         raise ValueError("in the seed")
 
-    backend = backend_for(f"sqlite:///{tmp_path}/nofx.db")
+    backend = backend_for(empty)
     with pytest.raises(ValueError, match="in the seed"):
         migrate(backend, fail)
     assert inspect_store(backend) is SchemaState.NEW
@@ -101,6 +147,7 @@ from pathlib import Path
 from alembic.operations import Operations
 from nofx_grpc.store import bootstrap, schema
 from nofx_grpc.store.backend import backend_for
+from nofx_grpc.store.postgresql import PostgresqlBackend
 from nofx_grpc.store.sqlite import SqliteBackend
 from tests.store.support import FIRST_START, MASTER_KEY
 from tests.support.clock import START
@@ -117,38 +164,41 @@ def kill_after(steps):
             return done
         return wrapped
     Operations.invoke = counted(Operations.invoke)  # each operation of a migration
-    SqliteBackend.install_triggers = counted(SqliteBackend.install_triggers)
+    for backend in (SqliteBackend, PostgresqlBackend):
+        backend.install_triggers = counted(backend.install_triggers)
     bootstrap.seed = counted(bootstrap.seed)
 
-def start(path, steps):
+def start(url, steps):
     # Start in a process of its own, killed after so many steps; its exit status.
     child = os.fork()
     if child == 0:
         if steps:
             kill_after(steps)
-        bootstrap.open_store(backend_for(f"sqlite:///{path}"), MASTER_KEY, FIRST_START, START, os.urandom)
+        bootstrap.open_store(backend_for(url), MASTER_KEY, FIRST_START, START, os.urandom)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-steps = 1
-while True:
-    path = Path(sys.argv[1], f"{steps}.db")
-    if start(path, steps) == 0:
-        break
-    state = schema.inspect_store(backend_for(f"sqlite:///{path}"))
-    print(steps, state.name, start(path, 0), flush=True)
+steps, url = 1, sys.argv[1]
+while start(url, steps) != 0:
+    print(steps, schema.inspect_store(backend_for(url)).name, flush=True)
     steps += 1
 """
 
 
-def test_a_kill_at_any_step_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    ran = run_python(KILLED_AT_EACH_STEP, str(tmp_path))
-    killed = [line.split() for line in ran.splitlines()]
+def test_a_kill_at_any_step_leaves_the_database_as_it_was(empty: str, store: Store) -> None:
+    """One start after the other over the same database, each killed a step later, until one comes through."""
+    killed = [line.split() for line in run_python(KILLED_AT_EACH_STEP, empty).splitlines()]
     assert len(killed) > len(metadata.tables), "each table is a step, and so are the triggers and the seed"
-    assert {tuple(rest) for _, *rest in killed} == {("NEW", "0")}, "and the next start works"
-    complete = dump_schema(tmp_path / f"{len(killed) + 1}.db")
-    for steps, *_ in killed:
-        assert dump_schema(tmp_path / f"{steps}.db") == complete
+    assert {state for _, state in killed} == {"NEW"}
+    complete = Store(empty, store.clock, store.keyring, lambda: backend_for(empty))
+    assert schema_of(complete) == schema_of(store)
+
+
+def schema_of(store: Store) -> list[str]:
+    with store.outside() as connection:
+        if store.engine == "sqlite":
+            return dump_schema(Path(store.url.removeprefix("sqlite:///")))
+        return catalog(connection)
 
 
 def refusal(path: Path) -> str:
@@ -190,10 +240,23 @@ def test_a_nofx_database_is_refused_with_the_command_to_run(tmp_path: Path) -> N
     assert "has not been adopted" in text and f"nofx-grpc adopt {path}" in text
 
 
-def test_a_database_of_a_newer_release_is_refused(tmp_path: Path, store: Store) -> None:
-    path = make(tmp_path / "nofx.db", "UPDATE alembic_version SET version_num = '9999'")
-    text = refusal(path)
-    assert "newer release" in text and newest_version() in text and "backup" in text
+def test_a_database_of_a_newer_release_is_refused(store: Store) -> None:
+    with store.outside() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    before = dump(store)
+    with pytest.raises(SchemaError) as refused:
+        migrate(store.connect(), lambda _: None)
+    assert "newer release" in refused.value.message and newest_version() in refused.value.message
+    assert "backup" in refused.value.message
+    assert dump(store) == before
+
+
+def test_tables_of_something_else_are_refused_on_every_engine(empty: str) -> None:
+    connection = backend_for(empty).open_writer()
+    connection.exec_driver_sql("CREATE TABLE songs (title TEXT)")
+    connection.close()
+    with pytest.raises(SchemaError, match="holds tables that are not nofx-grpc's"):
+        migrate(backend_for(empty), lambda _: None)
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
@@ -225,6 +288,8 @@ def test_a_store_of_each_schema_version_opens(golden: Path, tmp_path: Path, cloc
         assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
 
 
-def test_the_newest_schema_has_its_golden_copy(tmp_path: Path, store: Store) -> None:
+def test_the_newest_schema_has_its_golden_copy(tmp_path: Path, clock: FakeClock) -> None:
+    """On SQLite: a copy is a script that only SQLite can run.  Both engines run the same migrations."""
+    make_sqlite(tmp_path, clock)
     golden = make_from(GOLDEN / f"{newest_version()}.sql", tmp_path / "golden.db")
     assert dump_schema(golden) == dump_schema(tmp_path / "nofx.db")
