@@ -72,7 +72,7 @@ class PostgresqlBackend:
 
     name = "postgresql"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-    begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+    begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED"
     claim: str | None = "SELECT revision FROM store_state FOR NO KEY UPDATE"
 
     def __init__(self, url: str, options: PostgresqlOptions) -> None:
@@ -93,31 +93,32 @@ class PostgresqlBackend:
 
     @cached_property
     def _writers(self) -> Engine:
-        return self._engine("off")
+        return self._engine(read_only=False)
 
     @cached_property
     def _readers(self) -> Engine:
-        return self._engine("on")
+        return self._engine(read_only=True)
 
-    def _engine(self, read_only: str) -> Engine:
-        engine = create_engine(_DRIVER, connect_args=self._arguments(read_only), **_ENGINE_OPTIONS)
+    def _engine(self, *, read_only: bool) -> Engine:
+        engine = create_engine(_DRIVER, connect_args=self._arguments(read_only=read_only), **_ENGINE_OPTIONS)
         event.listen(engine, "handle_error", _leave_out_rows)
         return engine
 
     def bounded_reads(self) -> PooledReads:
-        engine = create_async_engine(_DRIVER, connect_args=self._arguments("on"), **_ENGINE_OPTIONS)
+        engine = create_async_engine(_DRIVER, connect_args=self._arguments(read_only=True), **_ENGINE_OPTIONS)
         event.listen(engine.sync_engine, "handle_error", _leave_out_rows)
         return PooledReads(self, engine, size=self._options.pool_size, wait_seconds=self._options.statement_seconds)
 
-    def _arguments(self, read_only: str) -> dict[str, str]:
-        settings = {
+    def _arguments(self, *, read_only: bool) -> dict[str, str]:
+        settings: dict[str, object] = {
             "timezone": "UTC",  # of times that a foreign writer writes without a zone
-            "default_transaction_read_only": read_only,
             "statement_timeout": _milliseconds(self._options.statement_seconds),
             "lock_timeout": _milliseconds(self._options.lock_seconds),
             # A writer that was stopped in the middle must not keep all others waiting.
             "idle_in_transaction_session_timeout": _milliseconds(self._options.statement_seconds),
         }
+        if read_only:
+            settings["default_transaction_read_only"] = "on"
         ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
         return self._parameters | {"options": f"{self._parameters.get('options', '')} {ours}".strip()}
 

@@ -69,10 +69,15 @@ def dump(store: Store) -> list[str]:
 
 def catalog(connection: Connection) -> list[str]:
     """PostgreSQL's schema."""
+    columns = (
+        "SELECT t.relname, a.attname, a.atttypid::regtype, a.attnotnull, a.attcollation::regcollation::text, a.attnum,"
+        " pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute a JOIN pg_class t ON t.oid = a.attrelid"
+        " LEFT JOIN pg_attrdef d ON d.adrelid = t.oid AND d.adnum = a.attnum"
+        " WHERE a.attnum > 0 AND t.relnamespace = 'public'::regnamespace"
+    )
     found: list[str] = []
     for sql in (
-        "SELECT table_name, column_name, data_type, collation_name, column_default, is_nullable"
-        " FROM information_schema.columns WHERE table_schema = 'public'",
+        columns,
         "SELECT * FROM pg_indexes WHERE schemaname = 'public'",
         "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace",
         "SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",

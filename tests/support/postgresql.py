@@ -12,10 +12,12 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
 # What PostgreSQL itself promises of a crash is not ours to test.
+# So its databases do not survive a stop that is `immediate`.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
 
 # Tells one schema from another, as far as tests change it.
@@ -73,7 +75,9 @@ class Server:
         self._control("stop", "-m", mode)
 
     def close(self) -> None:
+        """Stop the server and remove all of it."""
         if os.getpid() == self._owner:  # not in a forked child
+            atexit.unregister(self.close)
             self.stop("immediate")
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -132,3 +136,8 @@ class Copies:
 def shared_server() -> Server:
     """The server that all tests share which do it no harm."""
     return Server()
+
+
+def database_of(url: str) -> str:
+    """The name of a URL's database."""
+    return urlsplit(url).path.removeprefix("/")
