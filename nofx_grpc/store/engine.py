@@ -95,7 +95,7 @@ class Database:
 
     async def latest(self) -> int:
         """The store's revision now, whichever process made it: the cheapest read that there is."""
-        return self._on_reader(_committed_revision)
+        return await self._bounded.revision()
 
     async def scan(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a read of many rows in a reader thread."""
