@@ -24,9 +24,8 @@ GET, CREATE, IMPORT = (
 )
 BINANCE = pb.GetExchangeRequest(user_id="default", id="binance")
 SECRET = "plaintext-5d90c2"
-OKX = pb.CreateExchangeRequest(
-    user_id="default", exchange_id="okx", exchange=pb.Exchange(name="X", type="cex", api_key=SECRET)
-)
+EXCHANGE = pb.Exchange(name="X", type="cex", api_key=SECRET)
+OKX = pb.CreateExchangeRequest(user_id="default", exchange_id="okx", exchange=EXCHANGE)
 
 
 async def trailing(call: Any) -> dict[str, str]:

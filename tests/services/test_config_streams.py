@@ -8,96 +8,24 @@ from typing import Any
 import grpc
 import pytest
 
-from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.services import config_streams
 from nofx_grpc.store import changes
-from nofx_grpc.v1 import exchanges_pb2, models_pb2, signal_sources_pb2, system_config_pb2
-from nofx_grpc.v1 import traders_pb2 as pb
-from tests.support.rows import EXCHANGE_SECRET, MODEL_KEY, USER, make_exchange, make_signal_source, make_trader
-from tests.support.service import Client, RunningService, refusal_of, running_service
-from tests.support.watching import ended, read, until
+from nofx_grpc.v1 import exchanges_pb2, signal_sources_pb2, system_config_pb2
+from tests.support.mirrors import (
+    Mirror,
+    delete,
+    fleet,
+    rename,
+    set_model,
+    streamed,
+    whole,
+    without_revisions,
+)
+from tests.support.rows import EXCHANGE_SECRET, USER, make_exchange, make_signal_source, make_trader
+from tests.support.service import RunningService, running_service
+from tests.support.watching import ended
 
 Code = grpc.StatusCode
-
-
-class Mirror:
-    """What a client of WatchTraderConfigs holds."""
-
-    def __init__(self, client: Client, **fields: Any) -> None:
-        self.call = client.traders.WatchTraderConfigs(pb.WatchTraderConfigsRequest(**fields))
-        self.configs: dict[str, pb.TraderConfig] = {}
-        self.told: list[str] = []
-        self.last = pb.WatchTraderConfigsResponse()
-
-    async def next(self) -> pb.WatchTraderConfigsResponse:
-        self.last = await read(self.call)
-        take(self.last, self.configs)
-        self.told += [config.trader.id for config in self.last.configs]
-        self.told += [f"-{key.trader_id}" for key in self.last.removed]
-        return self.last
-
-    async def settled(self, revision: int) -> list[str]:
-        """What was told until the state of this revision is held."""
-        self.told = []
-        while (await self.next()).revision < revision:
-            pass
-        return self.told
-
-
-def take(response: Any, configs: dict[str, pb.TraderConfig]) -> None:
-    for config in response.configs:
-        old = configs.get(config.trader.id)
-        assert old is None or old.revision <= config.revision, "older than what was sent before"
-        configs[config.trader.id] = config
-    for key in response.removed:
-        configs.pop(key.trader_id, None)
-
-
-async def streamed(client: Client, **fields: Any) -> tuple[dict[str, pb.TraderConfig], int]:
-    """The configurations of a whole stream, and its revision."""
-    configs: dict[str, pb.TraderConfig] = {}
-    last = pb.StreamTraderConfigsResponse()
-    async for last in client.traders.StreamTraderConfigs(pb.StreamTraderConfigsRequest(**fields)):
-        take(last, configs)
-    return configs, last.revision
-
-
-async def whole(service: RunningService, *ids: str) -> dict[str, pb.TraderConfig]:
-    """What GetTraderConfig says of each."""
-    stub = service.client("engine").traders
-    return {id: await stub.GetTraderConfig(pb.GetTraderConfigRequest(user_id=USER, trader_id=id)) for id in ids}
-
-
-def without_revisions(configs: dict[str, pb.TraderConfig]) -> dict[str, pb.TraderConfig]:
-    for config in configs.values():
-        config.ClearField("revision")
-    return configs
-
-
-async def fleet(service: RunningService, size: int) -> list[str]:
-    """Traders that share a model and an exchange, by their ids."""
-    first = await make_trader(service)
-    shared = {"ai_model_id": first.ai_model_id, "exchange_id": first.exchange_id}
-    return sorted([first.id, *[(await make_trader(service, **shared)).id for _ in range(size - 1)]])
-
-
-async def rename(service: RunningService, id: str, name: str = "new") -> pb.Trader:
-    trader = pb.Trader(user_id=USER, id=id, name=name)
-    return await service.client().traders.UpdateTrader(pb.UpdateTraderRequest(trader=trader))
-
-
-async def set_model(service: RunningService, id: str, **fields: Any) -> models_pb2.Model:
-    model = models_pb2.Model(user_id=USER, id=id, **fields)
-    return await service.client().models.UpdateModel(models_pb2.UpdateModelRequest(model=model))
-
-
-async def delete(service: RunningService, id: str) -> None:
-    await service.client().traders.DeleteTrader(pb.DeleteTraderRequest(user_id=USER, id=id))
-
-
-async def records(service: RunningService, method: str) -> list[tuple[Any, ...]]:
-    where = "SELECT user_id, resources, revision FROM audit_log WHERE method LIKE ? AND outcome = 'OK' ORDER BY id"
-    return await service.rows(where, f"%/{method}")
 
 
 # ---- StreamTraderConfigs
@@ -295,48 +223,3 @@ async def test_a_limited_token_hears_of_its_own_user_only(service: RunningServic
     setting = system_config_pb2.ConfigSetting(key="max_daily_loss", value="7")
     await service.client().system_config.SetSystemConfig(system_config_pb2.SetSystemConfigRequest(settings=[setting]))
     assert await bobs.settled(await service.revision()) == [] and bobs.configs == {}
-
-
-# ---- the audit
-
-
-async def test_each_message_with_secrets_has_its_record(service: RunningService) -> None:
-    ids = await fleet(service, 2)
-    start = await service.revision()
-    mirror = Mirror(service.client("engine"), user_id=USER)
-    await mirror.settled(start)
-    assert await records(service, "WatchTraderConfigs") == [(USER, f"all traders of {USER}", start)]
-    changed = await rename(service, ids[0])
-    await mirror.settled(changed.revision)
-    await delete(service, ids[1])
-    await mirror.settled(await service.revision())
-    assert (await records(service, "WatchTraderConfigs"))[1:] == [(USER, f"{USER}/{ids[0]}", changed.revision)]
-
-
-async def test_without_a_durable_record_nothing_is_revealed(
-    service: RunningService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (id,) = await fleet(service, 1)
-    mirror = Mirror(service.client("engine"))
-    await mirror.settled(await service.revision())
-
-    async def fails(*_: object) -> None:
-        raise StoreUnavailable("the disk is gone")
-
-    monkeypatch.setattr(service.app.db, "append", fails)
-    call = service.client("engine").traders.StreamTraderConfigs(pb.StreamTraderConfigsRequest())
-    for stream in (call, mirror.call):
-        await rename(service, id)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            while (response := await read(stream)).revision:
-                assert not response.configs
-        refusal = refusal_of(caught.value)
-        assert refusal.reason == "AUDIT_UNAVAILABLE" and MODEL_KEY not in refusal.text
-
-
-async def test_a_watch_that_the_client_leaves_is_forgotten(service: RunningService) -> None:
-    mirror = Mirror(service.client("engine"))
-    await mirror.settled(await service.revision())
-    assert service.app.feed.readers == 1 and service.app.feed.held is None
-    mirror.call.cancel()
-    await until(lambda: not service.app.feed.readers)
