@@ -37,6 +37,8 @@ def parameters_of(url: str) -> dict[str, str]:
         raise ValueError(
             f"{EXPECTED}, without {unknown[1]!r}, which libpq does not know" if unknown else EXPECTED
         ) from None
+    if not all(port.isdecimal() for port in parameters.get("port", "").split(",") if port):
+        raise ValueError(f"{EXPECTED}: a port is a number")
     if "dbname" not in parameters:
         raise ValueError(f"{EXPECTED}: the database is not named")
     hosts = _hosts(parameters)
@@ -74,7 +76,10 @@ def _hosts(parameters: dict[str, str]) -> list[str]:
 
 def _for_libpq(rest: str) -> str:
     """The URL as libpq takes it.  Raises ValueError for a parameter that is given twice."""
-    parts = urlsplit(f"//{rest}")
+    try:
+        parts = urlsplit(f"//{rest}")
+    except ValueError:
+        raise ValueError(EXPECTED) from None
     query = parse_qsl(parts.query, keep_blank_values=True)
     hosts = [value for name, value in query if name == "host"]
     others = {name: value for name, value in query if name != "host"}
