@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fix proto proto-check proto-release lock bench-quick clean
+.PHONY: help setup run test watch-torture check fix proto proto-check proto-release lock bench-quick clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ run: setup ## serve on 127.0.0.1:50051, with the data in ./data
 
 test: setup ## run the whole test suite (ARGS="-k name" for a part of it)
 	$(BIN)/pytest $(ARGS)
+
+watch-torture: setup ## the promises of Watch for long (WATCH_CHANGES=10000 WATCH_SEED=n), with kill -9 and cut connections
+	WATCH_CHANGES=$${WATCH_CHANGES:-10000} $(BIN)/pytest -s -o log_cli=false tests/watch/test_torture.py
 
 check: setup proto-check ## everything that can be said without running the code
 	$(BIN)/ruff check .

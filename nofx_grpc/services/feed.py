@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 import structlog
 
-from nofx_grpc.errors import RevisionCompacted
+from nofx_grpc.errors import RevisionCompacted, ShuttingDown
 from nofx_grpc.services.subscriptions import Bell, Delivery, FeedOptions, Reached, Subscription, Wanted
 from nofx_grpc.store import changes
 from nofx_grpc.store.changes import Commit
@@ -116,6 +116,8 @@ class Feed:
             try:
                 await self._catch_up()
                 failing = False
+            except ShuttingDown:
+                return
             except RevisionCompacted as error:
                 self._fail(error)
             except Exception:

@@ -1,6 +1,7 @@
 """A run of writers, watchers and misfortunes against a server, from one seed; what the watchers were told is kept."""
 
 import asyncio
+import os
 import random
 import sqlite3
 import time
@@ -60,6 +61,12 @@ class Run:
         """What the database holds, past the service."""
         with closing(sqlite3.connect(self.place.database, timeout=10)) as connection:
             return connection.execute(sql, parameters).fetchall()
+
+    def execute(self, *statements: tuple[str, *tuple[object, ...]]) -> None:
+        """Change the database past the service, in one transaction."""
+        with closing(sqlite3.connect(self.place.database, timeout=10)) as connection, connection:
+            for sql, *parameters in statements:
+                connection.execute(sql, parameters)
 
     def revision(self) -> int:
         return int(self.rows("SELECT revision FROM store_state")[0][0])
@@ -211,7 +218,7 @@ class Watcher:
         else:
             request.start_revision, request.history_id = self._end, self._history
         client = Client(self._run.place.address, await self._credential())
-        leave_after = self._random.choice([3, 30, 300, 3000])
+        leave_after = self._random.choice([3, 100, 300, 3000])
         try:
             call = client.watch.Watch(request)
             while (response := await asyncio.wait_for(call.read(), 20)) is not grpc.aio.EOF:
@@ -237,16 +244,17 @@ class Watcher:
 
     async def _mend(self, error: grpc.aio.AioRpcError) -> None:
         """What a client does about an error.  Raises it if it should not have come."""
+        if error.code() == grpc.StatusCode.UNAVAILABLE:  # perhaps not said by the service at all
+            await asyncio.sleep(0.05)
+            return
         refusal = refusal_of(error)
-        if refusal.reason in {"REVISION_COMPACTED", "REVISION_IN_FUTURE"}:
+        if refusal.reason in {"REVISION_COMPACTED", "HISTORY_CHANGED", "REVISION_IN_FUTURE"}:
             self._end = 0
             self._run.refused[refusal.reason] += 1
         elif refusal.reason == "SLOW_READER":
             assert refusal.metadata["resume_revision"] == str(self._end)
         elif error.code() == grpc.StatusCode.UNAUTHENTICATED and self._limited:
             self._token = ""
-        elif error.code() == grpc.StatusCode.UNAVAILABLE:
-            await asyncio.sleep(0.05)
         else:
             raise error
 
@@ -269,6 +277,19 @@ class Watcher:
             self._token = made.secret
             self._run.tokens.append(made.id)
         return self._token
+
+
+def new_seed() -> int:
+    """The seed of this run: WATCH_SEED, to repeat one, else any; printed, so that a failure shows it."""
+    seed = int(os.environ.get("WATCH_SEED", "0")) or random.SystemRandom().randrange(2**32)
+    print(f"WATCH_SEED={seed}")
+    return seed
+
+
+def seconds(number: float) -> Callable[[], bool]:
+    """Whether this much time has passed since now."""
+    ends = time.monotonic() + number
+    return lambda: time.monotonic() > ends
 
 
 async def begin(run: Run) -> None:
@@ -297,11 +318,15 @@ async def revoke(run: Run) -> None:
 
 
 async def perform(
-    run: Run, *, writers: int, watchers: int, seconds: float, chaos: Callable[[], Coroutine[Any, Any, None]]
+    run: Run,
+    *,
+    writers: int,
+    watchers: int,
+    until: Callable[[], bool],
+    chaos: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
-    """All of it: write and watch for a time, with misfortunes, then let everybody hold the last revision."""
+    """All of it: write and watch, with misfortunes, then let everybody hold the last revision."""
     await begin(run)
-    ends = time.monotonic() + seconds
     last: list[int] = []
 
     def held() -> int | None:
@@ -310,10 +335,10 @@ async def perform(
     all_ = [Watcher(run, number) for number in range(watchers)]
     run.watchers = [watcher.watched for watcher in all_]
     watching = [asyncio.create_task(watcher.watch(held)) for watcher in all_]
-    writing = [asyncio.create_task(write(run, lambda: time.monotonic() > ends)) for _ in range(writers)]
+    writing = [asyncio.create_task(write(run, until)) for _ in range(writers)]
     troubling = asyncio.create_task(chaos())
     await asyncio.gather(*writing)
     await troubling
     last.append(run.revision())
     run.read_log()
-    await asyncio.wait_for(asyncio.gather(*watching), 60)
+    await asyncio.wait_for(asyncio.gather(*watching), 100)

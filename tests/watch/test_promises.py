@@ -1,7 +1,6 @@
 """The promises of Watch under random load, and that each checker sees when one is broken."""
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
@@ -17,7 +16,7 @@ from nofx_grpc.store import changes
 from nofx_grpc.store.changes import Commit
 from tests.support.service import RunningService, running_service
 from tests.support.watch_checks import CHECKERS, complaints
-from tests.support.watch_run import Run, perform, revoke
+from tests.support.watch_run import Run, new_seed, perform, revoke, seconds
 
 ENV = {
     "NOFX_GRPC_WATCH_BOOKMARK_SECONDS": "0.1",
@@ -60,14 +59,8 @@ async def place(tmp_path: Path) -> AsyncIterator[InProcess]:
     await made.stop()
 
 
-def new_seed() -> int:
-    return int(os.environ.get("WATCH_SEED", "0")) or random.SystemRandom().randrange(2**32)
-
-
 async def test_the_promises_are_kept_whatever_happens(place: InProcess) -> None:
-    seed = new_seed()
-    print(f"WATCH_SEED={seed}")
-    run = Run(place, random.Random(seed))  # noqa: S311 - a seed can be repeated
+    run = Run(place, random.Random(new_seed()))  # noqa: S311 - a seed can be repeated
 
     async def chaos() -> None:
         for misfortune in ("compact", "revoke", "restart", "revoke", "compact"):
@@ -81,7 +74,7 @@ async def test_the_promises_are_kept_whatever_happens(place: InProcess) -> None:
                 run.read_log()
                 await place.compact(max(run.truth.log) - 20)
 
-    await perform(run, writers=4, watchers=12, seconds=3, chaos=chaos)
+    await perform(run, writers=4, watchers=12, until=seconds(3), chaos=chaos)
     assert complaints(run.watchers, run.truth) == {}
     assert "REVISION_IN_FUTURE" not in run.refused
     events = [event for watched in run.watchers for session in watched.sessions for event in session.events]
@@ -173,5 +166,5 @@ async def test_a_fault_is_seen(place: InProcess, monkeypatch: pytest.MonkeyPatch
         pass
 
     put_in(monkeypatch, fault)
-    await perform(run, writers=3, watchers=6, seconds=1, chaos=nothing)
+    await perform(run, writers=3, watchers=6, until=seconds(1), chaos=nothing)
     assert complaints(run.watchers, run.truth).get(checker)

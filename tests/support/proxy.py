@@ -1,0 +1,55 @@
+"""A way to a server that can be cut and slowed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    """Passes bytes on between clients and wherever the server is; `delay` seconds late."""
+
+    def __init__(self, server: Callable[[], str]) -> None:
+        self._server, self.delay = server, 0.0
+        self._open: set[asyncio.StreamWriter] = set()
+        self.address = ""
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = self._server().rpartition(":")
+        try:
+            far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            writer.close()
+            return
+        pair = {writer, far_writer}
+        self._open |= pair
+        passing = [self._pass(reader, far_writer), self._pass(far_reader, writer)]
+        await asyncio.gather(*passing, return_exceptions=True)
+        self._open -= pair
+
+    def cut(self) -> None:
+        """End every connection without a word."""
+        for writer in self._open:
+            writer.transport.abort()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(16_384):
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def proxy_to(server: Callable[[], str]) -> AsyncIterator[Proxy]:
+    """A proxy to the address that `server` tells at each new connection."""
+    proxy = Proxy(server)
+    listening = await asyncio.start_server(proxy.connect, "127.0.0.1", 0)
+    proxy.address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    try:
+        yield proxy
+    finally:
+        proxy.cut()
+        listening.close()
