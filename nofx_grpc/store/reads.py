@@ -74,10 +74,19 @@ class HeldReads:
 
     def _on_reader(self, fn: Callable[[Connection], T]) -> T:
         try:
-            return retrying(lambda: self._try(fn), self._backend.is_transient)
-        except Exception as error:
-            if (explained := self._backend.explain(error)) is not None:
-                raise explained from error
+            return self._try(fn)
+        except Exception as error:  # noqa: BLE001  # raised again there, or what led to it is over
+            return self._try_again(fn, error)
+
+    def _try_again(self, fn: Callable[[Connection], T], error: Exception) -> T:
+        """What `fn` returns after all, where it failed for a reason that may pass."""
+        try:
+            if self._backend.is_transient(error):
+                return retrying(lambda: self._try(fn), self._backend.is_transient)
+            raise error
+        except Exception as last:
+            if (explained := self._backend.explain(last)) is not None:
+                raise explained from last
             raise
 
     def _try(self, fn: Callable[[Connection], T]) -> T:
