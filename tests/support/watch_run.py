@@ -3,184 +3,27 @@
 import asyncio
 import os
 import random
-import sqlite3
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
 
 import grpc
 
-from nofx_grpc.services.watch_messages import KINDS, change_to_proto
-from nofx_grpc.store.changes import Change
+from nofx_grpc.services.watch_messages import KINDS
 from nofx_grpc.v1 import (
     admin_pb2,
-    beta_codes_pb2,
     common_pb2,
-    exchanges_pb2,
-    models_pb2,
-    signal_sources_pb2,
-    system_config_pb2,
-    users_pb2,
 )
 from nofx_grpc.v1 import watch_pb2 as pb
 from tests.support.service import Client, refusal_of
-from tests.support.watch_checks import Event, Session, Told, Truth, Watched
-from tests.support.watching import read, shown_resource
-
-USERS = 4
-
-
-class Place(Protocol):
-    """A server that may be somewhere else after a misfortune."""
-
-    @property
-    def address(self) -> str: ...
-    def token(self, role: str) -> str: ...
-    @property
-    def database(self) -> Path: ...
-
-
-@dataclass
-class Run:
-    """The state of a run.  `log` is filled before anything is compacted, so that it holds every change."""
-
-    place: Place
-    random: random.Random
-    truth: Truth = field(default_factory=lambda: Truth({}))
-    watchers: list[Watched] = field(default_factory=list)
-    users: list[str] = field(default_factory=list)
-    tokens: list[str] = field(default_factory=list)  # ids of tokens that may be revoked
-    refused: Counter[str] = field(default_factory=Counter)  # streams that could not be resumed, by reason
-    writes: int = 0
-
-    def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """What the database holds, past the service."""
-        with closing(sqlite3.connect(self.place.database, timeout=10)) as connection:
-            return connection.execute(sql, parameters).fetchall()
-
-    def execute(self, *statements: tuple[str, *tuple[object, ...]]) -> None:
-        """Change the database past the service, in one transaction."""
-        with closing(sqlite3.connect(self.place.database, timeout=10)) as connection, connection:
-            for sql, *parameters in statements:
-                connection.execute(sql, parameters)
-
-    def revision(self) -> int:
-        return int(self.rows("SELECT revision FROM store_state")[0][0])
-
-    def read_log(self) -> None:
-        """Take over what the log holds and is not known yet."""
-        known = max(self.truth.log, default=0)
-        sql = "SELECT revision, kind, user_id, id, operation, resource FROM change_log WHERE revision > ?"
-        for revision, *change in self.rows(f"{sql} ORDER BY revision, ordinal", known):
-            self.truth.log.setdefault(revision, []).append(told_change(change_to_proto(Change(*change))))
-
-
-def told_change(change: pb.Change) -> Told:
-    content = change.resource.SerializeToString(deterministic=True) if change.HasField("resource") else b""
-    return Told(change.kind, change.user_id, change.id, change.operation, content)
-
-
-def told_resource(kind: int, resource: pb.Resource) -> Told:
-    """A resource of an initial state; its key is made as those of changes are."""
-    shown: Any = shown_resource(resource)
-    id = next(getattr(shown, name) for name in ("id", "key", "code", "user_id") if hasattr(shown, name))
-    user_id = id if kind == pb.RESOURCE_KIND_USER else getattr(shown, "user_id", "")
-    return Told(kind, user_id, id, 0, resource.SerializeToString(deterministic=True))
-
-
-# ---- writers
-
-
-async def write(run: Run, until: Callable[[], bool]) -> None:
-    """Change something at random, again and again.  What is refused is no matter."""
-    client = Client(run.place.address, run.place.token("admin"))
-    try:
-        while not until():
-            try:
-                await asyncio.wait_for(run.random.choice(STEPS)(run, client), 5)
-                run.writes += 1
-            except (grpc.aio.AioRpcError, TimeoutError) as error:
-                if not isinstance(error, grpc.aio.AioRpcError) or error.code() == grpc.StatusCode.UNAVAILABLE:
-                    await client.close()
-                    await asyncio.sleep(0.05)
-                    client = Client(run.place.address, run.place.token("admin"))
-    finally:
-        await client.close()
-
-
-def _user(run: Run) -> str:
-    return run.random.choice(run.users)
-
-
-async def _create_exchange(run: Run, client: Client) -> None:
-    exchange = exchanges_pb2.Exchange(name="X", type="cex", api_key="k")
-    id = f"x{run.random.randrange(6)}"
-    request = exchanges_pb2.CreateExchangeRequest(user_id=_user(run), exchange_id=id, exchange=exchange)
-    await client.exchanges.CreateExchange(request)
-
-
-async def _update_exchange(run: Run, client: Client) -> None:
-    exchange = exchanges_pb2.Exchange(
-        user_id=_user(run), id=f"x{run.random.randrange(6)}", name=f"n{run.random.randrange(10**6)}"
-    )
-    await client.exchanges.UpdateExchange(exchanges_pb2.UpdateExchangeRequest(exchange=exchange))
-
-
-async def _delete_exchange(run: Run, client: Client) -> None:
-    request = exchanges_pb2.DeleteExchangeRequest(user_id=_user(run), id=f"x{run.random.randrange(6)}")
-    await client.exchanges.DeleteExchange(request)
-
-
-async def _create_model(run: Run, client: Client) -> None:
-    model = models_pb2.Model(name="M", provider="qwen")
-    await client.models.CreateModel(models_pb2.CreateModelRequest(user_id=_user(run), model=model))
-
-
-async def _set_source(run: Run, client: Client) -> None:
-    source = signal_sources_pb2.SignalSource(
-        user_id=_user(run), coin_pool_url=f"http://example.com/{run.random.randrange(10**6)}"
-    )
-    await client.signal_sources.SetSignalSource(signal_sources_pb2.SetSignalSourceRequest(signal_source=source))
-
-
-async def _set_config(run: Run, client: Client) -> None:
-    """Two changes of one revision."""
-    settings = [
-        system_config_pb2.ConfigSetting(key=key, value=str(run.random.randrange(1, 90)))
-        for key in ("max_daily_loss", "max_drawdown")
-    ]
-    await client.system_config.SetSystemConfig(system_config_pb2.SetSystemConfigRequest(settings=settings))
-
-
-async def _make_codes(run: Run, client: Client) -> None:
-    """Several changes of one revision."""
-    await client.beta_codes.GenerateBetaCodes(beta_codes_pb2.GenerateBetaCodesRequest(count=run.random.randrange(1, 6)))
-
-
-async def _replace_user(run: Run, client: Client) -> None:
-    """A user goes with all that is theirs, and another one comes."""
-    old = _user(run)
-    await client.users.DeleteUser(users_pb2.DeleteUserRequest(id=old, force=True))
-    run.users[run.users.index(old)] = await new_user(run, client)
-
-
-async def new_user(run: Run, client: Client) -> str:
-    email = f"{run.random.randrange(10**12)}@example.com"
-    return (await client.users.CreateUser(users_pb2.CreateUserRequest(user=users_pb2.User(email=email)))).id
-
-
-STEPS: list[Callable[[Run, Client], Awaitable[None]]] = [
-    *[_create_exchange, _update_exchange, _delete_exchange] * 4,
-    *[_create_model, _set_source, _set_config, _make_codes] * 2,
-    _replace_user,
-]
-
-
-# ---- watchers
+from tests.support.watch_checks import Event, Session, Watched
+from tests.support.watch_scene import USERS, Run, told_change, told_resource
+from tests.support.watch_writers import (
+    new_user,
+    write,
+)
+from tests.support.watching import read
 
 
 class Watcher:

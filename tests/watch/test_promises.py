@@ -16,7 +16,8 @@ from nofx_grpc.store import changes
 from nofx_grpc.store.changes import Commit
 from tests.support.service import RunningService, running_service
 from tests.support.watch_checks import CHECKERS, complaints
-from tests.support.watch_run import Run, new_seed, perform, revoke, seconds
+from tests.support.watch_run import new_seed, perform, revoke, seconds
+from tests.support.watch_scene import Run
 
 ENV = {
     "NOFX_GRPC_WATCH_BOOKMARK_SECONDS": "0.1",

@@ -16,7 +16,8 @@ import pytest
 from tests.support.processes import ServerProcess, environment, serving
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.watch_checks import complaints
-from tests.support.watch_run import Run, new_seed, perform, revoke
+from tests.support.watch_run import new_seed, perform, revoke
+from tests.support.watch_scene import Run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(1800)]
 
