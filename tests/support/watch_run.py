@@ -26,6 +26,10 @@ from tests.support.watch_writers import (
 from tests.support.watching import read
 
 
+# What gRPC itself says, without the service, where a connection is cut or its server killed.
+LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
 class Watcher:
     """Watches with a filter of its own until it holds a revision, through whatever happens meanwhile."""
 
@@ -87,7 +91,7 @@ class Watcher:
 
     async def _mend(self, error: grpc.aio.AioRpcError) -> None:
         """What a client does about an error.  Raises it if it should not have come."""
-        if error.code() == grpc.StatusCode.UNAVAILABLE:  # perhaps not said by the service at all
+        if error.code() in LOST:
             await asyncio.sleep(0.05)
             return
         refusal = refusal_of(error)
