@@ -25,7 +25,6 @@ from tests.support.watch_writers import (
 )
 from tests.support.watching import read
 
-
 # What gRPC itself says, without the service, where a connection is cut or its server killed.
 LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
