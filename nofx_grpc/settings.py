@@ -8,19 +8,18 @@ Nothing is read on import: `Settings.load` is handed the file and the environmen
 pydantic is slow to import, so the command imports this module only where it is needed.
 """
 
-import difflib
 import ssl
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from nofx_grpc.address import DEFAULT_LISTEN, check_address, is_local
 from nofx_grpc.errors import SettingsError
+from nofx_grpc.setting_problems import problem, read_toml, unknown
 
 PREFIX = "NOFX_GRPC_"
 # These keep the name that they have in NOFX.
@@ -199,9 +198,9 @@ class Settings(BaseModel):
     @classmethod
     def load(cls, config: Path | None, env: Mapping[str, str]) -> Self:
         """Return the settings of the file and the environment.  Raises SettingsError with every problem, one a line."""
-        in_file = _read_toml(config) if config else {}
+        in_file = read_toml(config) if config else {}
         in_env = {name: env[variable(name)] for name in cls.model_fields if env.get(variable(name))}
-        problems = [f"{config}: {_unknown(key, cls.model_fields)}" for key in in_file if key not in cls.model_fields]
+        problems = [f"{config}: {unknown(key, cls.model_fields)}" for key in in_file if key not in cls.model_fields]
         settings = None
         try:
             settings = cls.model_validate({k: v for k, v in in_file.items() if k in cls.model_fields} | in_env)
@@ -211,7 +210,7 @@ class Settings(BaseModel):
                 source = f"{config}: {name}" if name in in_file.keys() - in_env.keys() else variable(name)
                 # A default made of other settings is not wrong of itself: they are.
                 if detail["type"] != "default_factory_not_called":
-                    problems.append(_problem(source, cls.model_fields[name], detail))
+                    problems.append(problem(source, cls.model_fields[name], detail))
         # Not inside the `except`: pydantic's error holds the values, and there are secrets among them.
         if problems or settings is None:
             raise SettingsError("\n".join(problems))
@@ -235,43 +234,6 @@ class Settings(BaseModel):
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
     return ("" if name in UNPREFIXED else PREFIX) + name.upper()
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"the configuration file {path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise SettingsError(f"the configuration file {path} is not TOML: {error}") from error
-
-
-def _unknown(key: str, known: Iterable[str]) -> str:
-    nearest = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0)
-    return f"there is no setting {key!r}; the nearest is {nearest[0]!r}"
-
-
-def _problem(source: str, field: FieldInfo, detail: Mapping[str, Any]) -> str:
-    if detail["input"] is None:
-        found = "is not set"
-    elif SecretStr in (field.annotation, *get_args(field.annotation)):
-        found = "has a value that is not shown"
-    else:
-        found = f"has value {str(detail['input'])!r}"
-    return f"{source} {found}: expected {_expected(field, detail)}"
-
-
-def _expected(field: FieldInfo, detail: Mapping[str, Any]) -> str:
-    """Return what the field accepts: in the words of its own check, else from its type."""
-    if detail["type"] == "value_error":
-        return str(detail["ctx"]["error"])
-    if detail["type"] == "literal_error":
-        return str(detail["ctx"]["expected"]).replace("'", "")
-    bounds = {name: getattr(rule, name) for rule in field.metadata for name in ("ge", "le") if hasattr(rule, name)}
-    if bounds:
-        kind = "a whole number" if field.annotation is int else "a number"
-        return f"{kind} from {bounds['ge']} to {bounds['le']}"
-    return "a text in quotes"
 
 
 def _shown_default(field: FieldInfo) -> str:
