@@ -6,6 +6,8 @@ STAMP  := $(VENV)/.setup-stamp
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # The runtime and the build pins agree with the development pins, so what is shipped is what was tested.
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+# All but the list of them, which is kustomize's own.
+MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml))
 SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -43,6 +45,8 @@ check: setup proto-check ## everything that can be said without running the code
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/kubernetes-validate --strict --quiet $(MANIFESTS)
 	for script in $(SCRIPTS); do bash -n "$$script" || exit 1; done
 	$(BIN)/python -m tools.check_file_length
 

@@ -135,6 +135,7 @@ def server_options(settings: Settings) -> ServerOptions:
         keepalive_seconds=settings.keepalive_seconds,
         keepalive_timeout_seconds=settings.keepalive_timeout_seconds,
         keepalive_min_ping_seconds=settings.keepalive_min_ping_seconds,
+        max_connection_age_seconds=settings.max_connection_age_seconds,
     )
 
 

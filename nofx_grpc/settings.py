@@ -94,6 +94,13 @@ class Settings(BaseModel):
     keepalive_min_ping_seconds: float = Field(
         10, ge=1, le=7200, description="A client that pings more often than this is disconnected."
     )
+    max_connection_age_seconds: float | None = Field(
+        None,
+        ge=1,
+        le=604_800,
+        description="A connection as old as this takes no new calls, so that clients look for replicas anew; calls in "
+        "progress go on. Not set: connections live as long as they are used.",
+    )
     min_revision_wait_seconds: float = Field(
         5, ge=0, le=60, description="How long a read waits for the revision of `nofx-min-revision`."
     )

@@ -1,5 +1,6 @@
 """Where the server is, how it is reached, and what the environment says about it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict, cast
@@ -22,6 +23,8 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # A connection that is cut without a word is noticed while a call is under way.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Calls go round all addresses of the name, so that replicas share them, and past one that is down.
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )
 
 

@@ -37,6 +37,7 @@ class ServerOptions:
     keepalive_seconds: float = 60
     keepalive_timeout_seconds: float = 20
     keepalive_min_ping_seconds: float = 10
+    max_connection_age_seconds: float | None = None
 
 
 class Server:
@@ -104,7 +105,9 @@ def _handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:
 
 
 def channel_options(options: ServerOptions) -> list[tuple[str, int]]:
+    age = options.max_connection_age_seconds
     return [
+        *([] if age is None else [("grpc.max_connection_age_ms", _milliseconds(age))]),
         # Above ours, so that a message that is too large is refused in our words; gRPC's own limit is only a backstop.
         ("grpc.max_receive_message_length", options.request_bytes + _MEBIBYTE),
         # Two servers must not share a port without a word.

@@ -15,7 +15,7 @@ from nofx_grpc.rpc import health
 from nofx_grpc.rpc.listening import check_free, socket_lock
 from nofx_grpc.rpc.server import ServerOptions, channel_options
 from nofx_grpc.settings import Settings
-from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2
+from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2, traders_pb2, watch_pb2
 from tests.support.service import RunningService, running_service
 
 Code = grpc.StatusCode
@@ -53,6 +53,7 @@ def test_the_settings_become_the_options_of_grpc() -> None:
         "NOFX_GRPC_KEEPALIVE_SECONDS": "11.5",
         "NOFX_GRPC_KEEPALIVE_TIMEOUT_SECONDS": "12",
         "NOFX_GRPC_KEEPALIVE_MIN_PING_SECONDS": "13",
+        "NOFX_GRPC_MAX_CONNECTION_AGE_SECONDS": "14",
     }
     options = dict(channel_options(server_options(Settings.load(None, env))))
     assert options == {
@@ -62,12 +63,28 @@ def test_the_settings_become_the_options_of_grpc() -> None:
         "grpc.keepalive_timeout_ms": 12_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.min_ping_interval_without_data_ms": 13_000,
+        "grpc.max_connection_age_ms": 14_000,
     }
 
 
 def test_the_defaults_agree_with_those_of_the_settings() -> None:
     settings = Settings.load(None, {})
     assert server_options(settings) == ServerOptions(settings.listen)
+
+
+async def test_an_old_connection_takes_no_new_calls_and_those_in_progress_go_on(tmp_path: Path) -> None:
+    async with running_service(tmp_path, env={"NOFX_GRPC_MAX_CONNECTION_AGE_SECONDS": "1"}) as service:
+        client = service.client("viewer")
+        stream: Any = client.watch.Watch(watch_pb2.WatchRequest())
+        assert (await stream.read()).synced
+        refused_and_recorded = traders_pb2.GetTraderConfigRequest(user_id="default", trader_id="nobody")
+        async with asyncio.timeout(60):
+            while len(await service.rows("SELECT DISTINCT peer FROM audit_log WHERE outcome = 'DENIED'")) < 2:
+                with pytest.raises(grpc.aio.AioRpcError, match="needs the permission REVEAL"):
+                    await client.traders.GetTraderConfig(refused_and_recorded)
+                await asyncio.sleep(0.1)
+        await service.add_users("ada")
+        assert (await stream.read()).changes
 
 
 # ---- health
