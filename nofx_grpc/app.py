@@ -25,6 +25,7 @@ from nofx_grpc.settings import Settings
 from nofx_grpc.store.backend import Backend, backend_for
 from nofx_grpc.store.bootstrap import FirstStart, open_store
 from nofx_grpc.store.engine import Database
+from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.schema import SchemaState, inspect_store
 
 logger = structlog.get_logger(__name__)
@@ -56,7 +57,8 @@ class App:
 
 def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> App:
     """Open the store, making it at the first start, and build the server.  Raises StartError."""
-    db, envelope = open_database(settings, clock)
+    db, keys = open_database(settings, clock)
+    envelope = keys.envelope
     pages = Pages(envelope, clock, timedelta(hours=settings.page_token_ttl_hours), settings.max_page_bytes)
     limits = Limits(settings.max_request_bytes, settings.min_revision_wait_seconds)
     tokens = Tokens(db, clock)
@@ -64,11 +66,11 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     services = build_services(envelope, pages, login_options(settings), feed)
     gate = Gate(db, envelope, tokens, limits)
     server = Server(gate, services, server_options(settings))
-    housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings))
+    housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings), keys)
     return App(settings, db, envelope, gate, feed, server, housekeeping)
 
 
-def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Database, Envelope]:
+def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Database, LiveKeys]:
     """The store of these settings, made if it is new, not yet started.  Raises StartError."""
     data_dir.prepare(settings.data_dir)
     with data_dir.locked(settings.data_dir):
@@ -77,8 +79,8 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
         new = inspect_store(backend) is SchemaState.NEW
         master_text = master_key_text(settings, new=unused and new)
         first = FirstStart(seed_values, data_dir.bootstrap_tokens(settings.data_dir / "tokens", os.urandom))
-        keyring, passphrase = open_store(backend, master_text, first, clock(), os.urandom)
-    if passphrase:
+        keys = open_store(backend, master_text, first, clock(), os.urandom)
+    if keys.master.derived:
         logger.warning("master_key_is_a_passphrase", advice="32 random bytes in base64 cannot be guessed")
     db = Database(
         backend,
@@ -86,8 +88,9 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
         batch_size=settings.batch_size,
         batch_seconds=settings.batch_milliseconds / 1000,
         lock_timeout=settings.lock_timeout_seconds,
+        keys=keys,
     )
-    return db, Envelope(keyring)
+    return db, keys
 
 
 def inspect_database(settings: Settings) -> SchemaState:

@@ -12,6 +12,7 @@ from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.services.feed import Feed
 from nofx_grpc.store import accounts, changes, login_tokens, request_ids, tokens
 from nofx_grpc.store.engine import Database
+from nofx_grpc.store.live_keys import LiveKeys
 
 logger = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ class Housekeeping:
     tokens: Tokens
     clock: Callable[[], datetime]
     keeping: Keeping
+    keys: LiveKeys
 
     async def run(self) -> None:
         """Sweep about once a minute, until cancelled.  What fails is logged, and tried again the next time."""
@@ -55,6 +57,7 @@ class Housekeeping:
         await self._repeat("registrations", REGISTRATIONS_AT_ONCE, accounts.remove_expired, REGISTRATIONS_AT_ONCE)
         await self.note_used_tokens()
         await self.compact()
+        self.keys.forget_retired()
 
     async def compact(self) -> None:
         """Forget the changes that nobody can ask for any more, but none that a stream of this process needs."""

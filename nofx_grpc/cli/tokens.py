@@ -79,11 +79,13 @@ def create(settings: Settings, wanted: Wanted) -> dict[str, object]:
 
 async def _create(settings: Settings, request: pb.CreateTokenRequest) -> pb.Token:
     MessageRules().check(request)
-    db, envelope = open_database(settings, utc_now)
+    db, keys = open_database(settings, utc_now)
     identity = Identity(f"local:{os.getuid()}", "admin", permissions_of("admin", reveal=False, reveal_system=False))
     db.open()
     try:
-        call = Call(_METHOD, identity, "local", db, envelope, pb.Token, request=request, user_id=request.token.user_id)
-        return await Admin(Pages(envelope, utc_now)).CreateToken(request, call)
+        call = Call(
+            _METHOD, identity, "local", db, keys.envelope, pb.Token, request=request, user_id=request.token.user_id
+        )
+        return await Admin(Pages(keys.envelope, utc_now)).CreateToken(request, call)
     finally:
         await db.close()

@@ -15,6 +15,7 @@ without its credentials.  '' means "no secret", sealed or not.
 
 import os
 import re
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
 from nofx_grpc.crypto.encoding import Random, base64url_decode, base64url_encode, length_prefixed
-from nofx_grpc.crypto.keyring import NONCE_BYTES, Keyring
+from nofx_grpc.crypto.keyring import NONCE_BYTES, Key, Keyring
 from nofx_grpc.errors import SecretUnreadable
 
 VERSION: Final = "nofx1"
@@ -57,31 +58,48 @@ class Header(NamedTuple):
     shown: str
 
 
+class _Ciphers(NamedTuple):
+    """The keys of one keyring, ready for use."""
+
+    primary_id: str
+    primary: AESGCM
+    by_id: Mapping[str, AESGCM]
+
+
 class Envelope:
     """Seals under the keyring's primary key; opens what any of its data keys sealed. Safe to share between threads."""
 
     def __init__(self, keyring: Keyring, random: Random = os.urandom) -> None:
-        self._ciphers = {key.id: AESGCM(key.secret) for key in keyring.data.values()}
-        self._primary_id = keyring.primary.id
-        self._primary = self._ciphers[keyring.primary.id]
         # Copied for each fingerprint, never updated: the key schedule is half the cost of a short HMAC.
         self._fingerprint_hmac = HMAC(keyring.fingerprint.secret, SHA256())
         self._random = random
+        self.use(keyring)
 
     def __repr__(self) -> str:
-        return f"Envelope(primary={self._primary_id!r}, keys={sorted(self._ciphers)!r})"
+        return f"Envelope(primary={self.primary_id!r}, keys={sorted(self._ciphers.by_id)!r})"
+
+    def use(self, keyring: Keyring, retired: Iterable[Key] = ()) -> None:
+        """Go over to this keyring, at once for all threads; ``retired`` keys still open.  Fingerprints stay."""
+        by_id = {key.id: AESGCM(key.secret) for key in (*retired, *keyring.data.values())}
+        self._ciphers = _Ciphers(keyring.primary.id, by_id[keyring.primary.id], by_id)
+
+    @property
+    def primary_id(self) -> str:
+        """The id of the key that seals."""
+        return self._ciphers.primary_id
 
     def seal(self, plaintext: str, where: Location, *, shown: str = "") -> str:
         """Return the text to store at ``where``; '' for ''. Raises ValueError for text that UTF-8 cannot hold."""
         if not plaintext:
             return ""
+        key_id, cipher, _ = self._ciphers
         place = length_prefixed(*where)
         secret = _utf8(plaintext)
         fingerprint = self._fingerprint(place, secret)
         nonce = self._random(NONCE_BYTES)
-        associated_data = length_prefixed(VERSION, self._primary_id, fingerprint, shown) + place
-        body = base64url_encode(nonce + self._primary.encrypt(nonce, secret, associated_data))
-        return _format(Header(self._primary_id, fingerprint, shown), body)
+        associated_data = length_prefixed(VERSION, key_id, fingerprint, shown) + place
+        body = base64url_encode(nonce + cipher.encrypt(nonce, secret, associated_data))
+        return _format(Header(key_id, fingerprint, shown), body)
 
     def open(self, sealed: str, where: Location) -> str:
         """Return the secret that was sealed for ``where``; '' for ''. Raises SecretUnreadable for anything else."""
@@ -91,24 +109,42 @@ class Envelope:
             key_id, fingerprint, body, shown = _parse(sealed)
             data = base64url_decode(body)
             associated_data = length_prefixed(VERSION, key_id, fingerprint, shown, *where)
-            return self._ciphers[key_id].decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], associated_data).decode()
+            cipher = self._ciphers.by_id[key_id]
+            return cipher.decrypt(data[:NONCE_BYTES], data[NONCE_BYTES:], associated_data).decode()
         except (InvalidTag, KeyError, ValueError):
             raise SecretUnreadable(where.column) from None
 
+    def renew(self, sealed: str, where: Location) -> str:
+        """Return the same secret sealed under the primary key; as it is, if it is that already, or no sealed text.
+
+        Raises SecretUnreadable if it does not open.
+        """
+        header = describe(sealed)
+        if header is None or header.key_id in {"", self.primary_id}:
+            return sealed
+        return self.seal(self.open(sealed, where), where, shown=header.shown)
+
+    def renew_bytes(self, blob: bytes, context: tuple[str, ...]) -> bytes:
+        """As `renew`, for a blob.  Raises SecretUnreadable."""
+        if blob_key_id(blob) == self.primary_id:
+            return blob
+        return self.seal_bytes(self.open_bytes(blob, context), context)
+
     def seal_bytes(self, plaintext: bytes, context: tuple[str, ...]) -> bytes:
         """Return an opaque blob that opens only with the same context, whose first part names what the blob is."""
+        key_id, cipher, _ = self._ciphers
         nonce = self._random(NONCE_BYTES)
-        ciphertext = self._primary.encrypt(nonce, plaintext, _blob_data(self._primary_id, context))
-        return _BLOB_VERSION + bytes.fromhex(self._primary_id) + nonce + ciphertext
+        ciphertext = cipher.encrypt(nonce, plaintext, _blob_data(key_id, context))
+        return _BLOB_VERSION + bytes.fromhex(key_id) + nonce + ciphertext
 
     def open_bytes(self, blob: bytes, context: tuple[str, ...]) -> bytes:
         """Return what was sealed with this context. Raises SecretUnreadable(context[0]) for anything else."""
         try:
             if blob[:1] != _BLOB_VERSION:
                 raise ValueError("unknown version")
-            key_id = blob[_BLOB_KEY_ID].hex()
+            key_id = blob_key_id(blob)
             associated_data = _blob_data(key_id, context)
-            return self._ciphers[key_id].decrypt(blob[_BLOB_NONCE], blob[_BLOB_CIPHERTEXT], associated_data)
+            return self._ciphers.by_id[key_id].decrypt(blob[_BLOB_NONCE], blob[_BLOB_CIPHERTEXT], associated_data)
         except (InvalidTag, KeyError, ValueError):
             raise SecretUnreadable(context[0]) from None
 
@@ -127,6 +163,11 @@ def describe(sealed: str) -> Header | None:
         return Header(key_id, fingerprint, shown)
     except ValueError:
         return Header("", "", "")
+
+
+def blob_key_id(blob: bytes) -> str:
+    """Return the id of the key that sealed a blob; only `Envelope.open_bytes` proves it."""
+    return blob[_BLOB_KEY_ID].hex()
 
 
 def stub(sealed: str) -> str:

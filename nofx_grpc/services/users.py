@@ -138,7 +138,7 @@ class Users:
 
             def work(connection: Connection, user: User) -> User:
                 self._accept_second_factor(connection, user, request.otp_code)
-                return users.resource.put(connection, replace(user, password_hash=new_hash))
+                return users.resource.put(connection, replace(user, password_hash=new_hash), user)
 
             return await self._logins.write_with_password(
                 call,
@@ -158,7 +158,8 @@ class Users:
             user = users.resource.get(connection, request.user_id)
             # Without an OTP secret there is no registration to complete: the admin vouches for the user.
             verified = user.otp_verified or not user.otp_secret
-            return users.resource.put(connection, replace(user, password_hash=new_hash, otp_verified=verified))
+            changed = replace(user, password_hash=new_hash, otp_verified=verified)
+            return users.resource.put(connection, changed, user)
 
         return await call.write(lambda _: pb.SetPasswordResponse(), work)
 
@@ -167,7 +168,7 @@ class Users:
 
         def reset(connection: Connection, user: User) -> pb.ResetOtpResponse:
             users.forget_step(connection, user.id)
-            users.resource.put(connection, self._with_secret(user, secret))
+            users.resource.put(connection, self._with_secret(user, secret), user)
             return pb.ResetOtpResponse(otp_secret=secret, otpauth_uri=otp.otpauth_uri(secret, user.email))
 
         def work_with_proof(connection: Connection, user: User) -> pb.ResetOtpResponse:

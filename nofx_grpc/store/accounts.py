@@ -79,7 +79,7 @@ def register(connection: Connection, draft: User, *, code: str, ttl: timedelta) 
 def complete(connection: Connection, user: User) -> User:
     """Turn a registration into a user who can log in, for good."""
     completed = replace(user, otp_verified=True, registration_expires_at=None, registration_code="")
-    return users.resource.put(connection, completed)
+    return users.resource.put(connection, completed, user)
 
 
 def is_expired(connection: Connection, user: User) -> bool:

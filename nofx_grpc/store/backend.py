@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from nofx_grpc.errors import NofxError, SettingsError
 from nofx_grpc.store.metadata import Timestamped
-from nofx_grpc.store.reads import BoundedReads
+from nofx_grpc.store.reads import BoundedReads, Follow
 from nofx_grpc.store.sqlite import SqliteBackend
 
 
@@ -27,7 +27,7 @@ class Backend(Protocol):
     name: str
     begin_read: str
     begin_write: str
-    claim: str | None  # makes the writers of other processes wait, and returns the revision; None: `begin_write` does
+    claim: str | None  # makes the writers of other processes wait, and reads `Committed`; None: `begin_write` does
 
     @property
     def write_lock(self) -> WriteLock: ...
@@ -53,7 +53,7 @@ class Backend(Protocol):
     def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
         """Make the triggers that keep `updated_at`, in place of those that are there."""
 
-    def bounded_reads(self) -> BoundedReads | None:
+    def bounded_reads(self, follow: Follow) -> BoundedReads | None:
         """What runs reads of a few rows; None where they are so short that they may block the event loop."""
 
     def in_transaction(self, connection: Connection) -> bool:

@@ -11,8 +11,9 @@ from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring, nofx_record
 from nofx_grpc.errors import SchemaError
-from nofx_grpc.store import keys, tokens
+from nofx_grpc.store import keys, revisions, tokens
 from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.schema import migrate
 from nofx_grpc.store.seed import seed
 from nofx_grpc.store.tokens import Token
@@ -53,13 +54,10 @@ def fill_new(
     return envelope
 
 
-def open_store(
-    backend: Backend, master_text: str, first: FirstStart, now: datetime, random: Random
-) -> tuple[Keyring, bool]:
+def open_store(backend: Backend, master_text: str, first: FirstStart, now: datetime, random: Random) -> LiveKeys:
     """Migrate the database, making it if it is new, and unlock its keyring.
 
-    Returns the keyring, and whether the master key is a passphrase.  Raises SchemaError, and MasterKeyError if the key
-    does not fit.
+    Raises SchemaError, and MasterKeyError if the key does not fit.
     """
 
     def fill(connection: Connection) -> None:
@@ -72,11 +70,14 @@ def open_store(
         raise SchemaError(f"{backend.describe()} cannot be opened: {error.orig}") from error
 
 
-def unlock(backend: Backend, master_text: str) -> tuple[Keyring, bool]:
-    """The keyring of a store, and whether the master key is a passphrase.  Raises MasterKeyError if it does not fit."""
+def unlock(backend: Backend, master_text: str) -> LiveKeys:
+    """The keyring of a store.  Raises MasterKeyError if the master key does not fit."""
     connection = backend.open_reader()
     try:
+        # In one snapshot: the keyring may be wrapped anew meanwhile, with another salt.
+        connection.exec_driver_sql(backend.begin_read)
         master = MasterKey.from_text(master_text, keys.read_salt(connection))
-        return Keyring.unlock(keys.read_all(connection), master), master.derived
+        version = revisions.read_state(connection).keyring_version
+        return LiveKeys(master, Keyring.unlock(keys.read_all(connection), master), version)
     finally:
         connection.close()

@@ -9,7 +9,8 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 from sqlalchemy import Connection
 
 from nofx_grpc.store.backend import Backend
-from nofx_grpc.store.reads import Answer, HeldReads, ReadsOnTheLoop
+from nofx_grpc.store.live_keys import LiveKeys
+from nofx_grpc.store.reads import Answer, Committed, HeldReads, ReadsOnTheLoop
 from nofx_grpc.store.writer import GroupCommitWriter
 
 __all__ = ["Answer", "Connection", "Database"]  # Connection: for services, which see nothing else of SQLAlchemy
@@ -21,10 +22,14 @@ _MOST_REMEMBERED = 1_000  # one with a long prompt takes 130 KiB
 
 
 class _Remembered(NamedTuple):
-    """What was read at one revision."""
+    """What was read at one revision, sealed under the keys of one keyring: to seal anew takes no revision."""
 
-    revision: int
+    committed: Committed
     answers: dict[Any, Answer[Any]]
+
+
+def _ignore(connection: Connection, keyring_version: int) -> None:
+    """For a store in which nothing is sealed or opened."""
 
 
 class Database:
@@ -44,14 +49,22 @@ class Database:
         batch_seconds: float = 0.005,
         lock_timeout: float = 5.0,
         scan_threads: int = 2,
+        keys: LiveKeys | None = None,
     ) -> None:
+        follow, envelope = (_ignore, None) if keys is None else (keys.follow, keys.envelope)
         self._writer = GroupCommitWriter(
-            backend, clock, batch_size=batch_size, batch_seconds=batch_seconds, lock_timeout=lock_timeout
+            backend,
+            clock,
+            batch_size=batch_size,
+            batch_seconds=batch_seconds,
+            lock_timeout=lock_timeout,
+            follow=follow,
+            envelope=envelope,
         )
         self._scanners = ThreadPoolExecutor(scan_threads, thread_name_prefix="nofx-reader")
-        self._held = HeldReads(backend)
-        self._bounded = backend.bounded_reads() or ReadsOnTheLoop(self._held)
-        self._remembered = _Remembered(-1, {})
+        self._held = HeldReads(backend, follow)
+        self._bounded = backend.bounded_reads(follow) or ReadsOnTheLoop(self._held)
+        self._remembered = _Remembered(Committed(-1, -1), {})
         self.history_id = ""
         self.on_commit: Callable[[], None] | None = None  # called when a write of this process has made a revision
 
@@ -77,25 +90,26 @@ class Database:
         return await self._bounded.snapshot(lambda connection: fn(connection, *args, **kwargs))
 
     async def get(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
-        """As `read`, for what depends on the rows of resources only: remembered until the store's next revision.
+        """As `read`, for what depends on the rows of resources only: remembered until the store's next revision, or
+        the next change of its keyring.
 
         Not for what may change without one (tokens, password hashes).
         """
         key = fn, args, tuple(kwargs.items())
-        revision = await self._bounded.revision()
+        committed = await self._bounded.committed()
         remembered = self._remembered
-        if revision != remembered.revision:
-            remembered = self._remembered = _Remembered(revision, {})
+        if committed != remembered.committed:
+            remembered = self._remembered = _Remembered(committed, {})
         answer = remembered.answers.get(key)
         if answer is None:
             answer = await self._bounded.snapshot(lambda connection: fn(connection, *args, **kwargs))
-            if answer.revision == revision and len(remembered.answers) < _MOST_REMEMBERED:
+            if answer.revision == committed.revision and len(remembered.answers) < _MOST_REMEMBERED:
                 remembered.answers[key] = answer
         return answer
 
     async def latest(self) -> int:
         """The store's revision now, whichever process made it: the cheapest read that there is."""
-        return await self._bounded.revision()
+        return (await self._bounded.committed()).revision
 
     async def scan(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a read of many rows in a reader thread."""

@@ -17,6 +17,7 @@ from nofx_grpc.errors import NofxError, StoreFull, StoreUnavailable
 from nofx_grpc.store.metadata import Timestamped
 from nofx_grpc.store.postgresql_reads import PooledReads
 from nofx_grpc.store.postgresql_url import parameters_of, shown
+from nofx_grpc.store.reads import Follow
 
 _DRIVER = "postgresql+psycopg://"
 # Any number that no other program's advisory locks in this database have.
@@ -73,7 +74,7 @@ class PostgresqlBackend:
     name = "postgresql"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED"
-    claim: str | None = "SELECT revision FROM store_state FOR NO KEY UPDATE"
+    claim: str | None = "SELECT revision, keyring_version FROM store_state FOR NO KEY UPDATE"
 
     def __init__(self, url: str, options: PostgresqlOptions) -> None:
         self._parameters, self._options = parameters_of(url), options
@@ -104,10 +105,11 @@ class PostgresqlBackend:
         event.listen(engine, "handle_error", _leave_out_rows)
         return engine
 
-    def bounded_reads(self) -> PooledReads:
+    def bounded_reads(self, follow: Follow) -> PooledReads:
         engine = create_async_engine(_DRIVER, connect_args=self._arguments(read_only=True), **_ENGINE_OPTIONS)
         event.listen(engine.sync_engine, "handle_error", _leave_out_rows)
-        return PooledReads(self, engine, size=self._options.pool_size, wait_seconds=self._options.statement_seconds)
+        options = self._options
+        return PooledReads(self, engine, follow, size=options.pool_size, wait_seconds=options.statement_seconds)
 
     def _arguments(self, *, read_only: bool) -> dict[str, str]:
         settings: dict[str, object] = {

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from nofx_grpc.errors import ShuttingDown, StoreUnavailable
-from nofx_grpc.store.reads import COMMITTED_REVISION, Answer
+from nofx_grpc.store.reads import COMMITTED, Answer, Committed, Follow
 from nofx_grpc.store.retry import retrying_async
 
 if TYPE_CHECKING:  # each backend says how it is read
@@ -48,14 +48,16 @@ class PooledReads:
     They raise what the function raises, StoreUnavailable for what that means of the database's state, and ShuttingDown.
     """
 
-    def __init__(self, backend: "Backend", engine: AsyncEngine, *, size: int, wait_seconds: float) -> None:
-        self._backend, self._engine = backend, engine
+    def __init__(
+        self, backend: "Backend", engine: AsyncEngine, follow: Follow, *, size: int, wait_seconds: float
+    ) -> None:
+        self._backend, self._engine, self._follow = backend, engine, follow
         self._size, self._wait_seconds = size, wait_seconds
         self._slots = asyncio.Semaphore(size)
         self._idle: list[Held] = []
         self._closed = False
         # Sent as one: each round trip to the server is time that the caller waits.
-        self._begin = f"{backend.begin_read}; {COMMITTED_REVISION}"
+        self._begin = f"{backend.begin_read}; {COMMITTED}"
 
     async def snapshot(self, fn: Callable[[Connection], T]) -> Answer[T]:
         """Run `fn` in a snapshot."""
@@ -63,14 +65,19 @@ class PooledReads:
         async def in_one_snapshot(held: Held) -> Answer[T]:
             cursor = await held.driver.execute(self._begin)
             cursor.nextset()
-            revision = await _only_number(cursor)
-            return Answer(await held.core.run_sync(fn), revision)
+            committed = await _only_row(cursor)
+
+            def in_step(connection: Connection) -> T:
+                self._follow(connection, committed.keyring_version)
+                return fn(connection)
+
+            return Answer(await held.core.run_sync(in_step), committed.revision)
 
         return await self._run(in_one_snapshot)
 
-    async def revision(self) -> int:
-        """The store's revision."""
-        return await self._run(_read_revision)
+    async def committed(self) -> Committed:
+        """How far the store is."""
+        return await self._run(_read_committed)
 
     async def close(self) -> None:
         """Close every connection; nothing can be read any more.  May be called again."""
@@ -138,12 +145,12 @@ class PooledReads:
             await self._idle.pop().close()
 
 
-async def _read_revision(held: Held) -> int:
-    return await _only_number(await held.driver.execute(COMMITTED_REVISION))
+async def _read_committed(held: Held) -> Committed:
+    return await _only_row(await held.driver.execute(COMMITTED))
 
 
-async def _only_number(cursor: AsyncCursor[Any]) -> int:
+async def _only_row(cursor: AsyncCursor[Any]) -> Committed:
     row = await cursor.fetchone()
     if row is None:
         raise LookupError("the store has no state")
-    return int(row[0])
+    return Committed(*row)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:  # each backend says how it is read
 
 T = TypeVar("T")
 
-COMMITTED_REVISION = "SELECT revision FROM store_state"
+Follow = Callable[[Connection, int], None]  # told the version of the keyring in a snapshot, before anything is read
+
+COMMITTED = "SELECT revision, keyring_version FROM store_state"
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -24,14 +26,21 @@ class Answer(NamedTuple, Generic[T]):
     revision: int
 
 
+class Committed(NamedTuple):
+    """How far the store is: its last revision, and how often its keyring has changed."""
+
+    revision: int
+    keyring_version: int
+
+
 class BoundedReads(Protocol):
     """Runs reads of a few rows by key, from the event loop."""
 
     async def snapshot(self, fn: Callable[[Connection], T]) -> Answer[T]:
         """Run `fn` in a snapshot."""
 
-    async def revision(self) -> int:
-        """The store's revision."""
+    async def committed(self) -> Committed:
+        """How far the store is."""
 
     async def close(self) -> None:
         """Close every connection; nothing can be read any more.  May be called again."""
@@ -43,8 +52,8 @@ class HeldReads:
     They raise what the function raises, StoreUnavailable for what that means of the database's state, and ShuttingDown.
     """
 
-    def __init__(self, backend: "Backend") -> None:
-        self._backend = backend
+    def __init__(self, backend: "Backend", follow: Follow) -> None:
+        self._backend, self._follow = backend, follow
         self._readers = local()
         self._opened: list[Connection] = []
         self._stopped = False
@@ -54,14 +63,15 @@ class HeldReads:
 
         def in_one_snapshot(connection: Connection) -> Answer[T]:
             connection.connection.cursor().execute(self._backend.begin_read)
-            revision = committed_revision(connection)
-            return Answer(fn(connection), revision)
+            committed = read_committed(connection)
+            self._follow(connection, committed.keyring_version)
+            return Answer(fn(connection), committed.revision)
 
         return self._on_reader(in_one_snapshot)
 
-    def revision(self) -> int:
-        """The store's revision."""
-        return self._on_reader(committed_revision)
+    def committed(self) -> Committed:
+        """How far the store is."""
+        return self._on_reader(read_committed)
 
     def stop(self) -> None:
         """Begin no read any more."""
@@ -122,17 +132,16 @@ class ReadsOnTheLoop:
     async def snapshot(self, fn: Callable[[Connection], T]) -> Answer[T]:
         return self._held.snapshot(fn)
 
-    async def revision(self) -> int:
-        return self._held.revision()
+    async def committed(self) -> Committed:
+        return self._held.committed()
 
     async def close(self) -> None:
         """The connections are closed with those of the other threads."""
 
 
-def committed_revision(connection: Connection) -> int:
-    """The store's revision, read on the driver: through Core it would cost more than the read that it goes with."""
-    revision: int = connection.connection.cursor().execute(COMMITTED_REVISION).fetchone()[0]
-    return revision
+def read_committed(connection: Connection) -> Committed:
+    """How far the store is, read on the driver: through Core it would cost more than the read that it goes with."""
+    return Committed(*connection.connection.cursor().execute(COMMITTED).fetchone())
 
 
 def discard(connection: Connection) -> None:

@@ -14,8 +14,16 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 from sqlalchemy import Connection, Select, Table, Update, and_, bindparam, delete, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from nofx_grpc.crypto.envelope import is_sealed, stub
-from nofx_grpc.errors import AlreadyExists, EtagMismatch, InvalidArgument, NotFound, Violation
+from nofx_grpc.crypto.envelope import Location, is_sealed, stub
+from nofx_grpc.errors import (
+    AlreadyExists,
+    EtagMismatch,
+    InvalidArgument,
+    NotFound,
+    SecretUnreadable,
+    StoreUnavailable,
+    Violation,
+)
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import is_duplicate
 from nofx_grpc.store.metadata import UtcDateTime
@@ -118,6 +126,7 @@ class Resource(Generic[R]):
         now = revisions.scope(connection).now
         created: dict[str, Any] = {"created_at": now} if "created_at" in self._fields else {}
         record = dataclasses.replace(draft, revision=revisions.take(connection), updated_at=now, **created)
+        record = self._renewed(connection, record)
         values = self._values(record)
         check_values(values)
         try:
@@ -158,10 +167,11 @@ class Resource(Generic[R]):
     def put(self, connection: Connection, changed: R, current: R | None = None) -> R:
         """Write a changed record of an existing resource at this function's revision.  Raises NotFound.
 
-        Where the `current` one is given, only the columns that differ are written.
+        Where the `current` one is given, only the columns that differ are written; a resource with secrets needs it.
         """
         now = revisions.scope(connection).now
         record = dataclasses.replace(changed, revision=revisions.take(connection), updated_at=now)
+        record = self._renewed(connection, record, current)
         values = self._values(record)
         if current is not None:
             values = {name: value for name, value in values.items() if value != getattr(current, name)}
@@ -225,6 +235,27 @@ class Resource(Generic[R]):
 
     def key_of(self, record: R) -> tuple[str, ...]:
         return tuple(getattr(record, name) for name in self.key)
+
+    def location(self, key: tuple[str, ...], column: str) -> Location:
+        """Where a secret of the resource with this key is sealed for."""
+        parts = dict(zip(self.key, key, strict=True))
+        user_id = parts.pop(self._user_column, "")
+        return Location(self.table.name, column, user_id, *(parts.values() or [""]))
+
+    def _renewed(self, connection: Connection, record: R, current: R | None = None) -> R:
+        """The record with every secret that differs from the current one under the key that is primary now: it was
+        sealed before this transaction, and the key may have been replaced, and retired, since.
+        """
+        envelope = revisions.scope(connection).envelope
+        if envelope is None or not self.secrets:
+            return record
+        key = self.key_of(record)
+        changed = [name for name in self.secrets if current is None or getattr(record, name) != getattr(current, name)]
+        try:
+            renewed = {name: envelope.renew(getattr(record, name), self.location(key, name)) for name in changed}
+        except SecretUnreadable as error:
+            raise StoreUnavailable("the keys were changed while this was being written: nothing was") from error
+        return dataclasses.replace(record, **renewed)
 
     def _values(self, record: R) -> dict[str, Any]:
         return {name: getattr(record, name) for name in self._fields}

@@ -11,8 +11,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, Table, bindparam, select, update
+from sqlalchemy import BigInteger, Column, Connection, Integer, Table, bindparam, select, text, update
 
+from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.store.bulk import insert_rows
 from nofx_grpc.store.metadata import key_column, metadata, text_column, time_column
 
@@ -24,6 +25,8 @@ store_state = Table(
     Column("compacted_revision", BigInteger, nullable=False),
     key_column("history_id"),
     time_column("created_at"),
+    # Counts the changes of the keyring, so that each process sees that it has to read it again.
+    Column("keyring_version", BigInteger, nullable=False, server_default=text("0")),
 )
 
 change_log = Table(
@@ -71,13 +74,14 @@ class Touched(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where the store stands: the last revision, the oldest one that the log still tells of, and which history they
-    belong to.
+    """Where the store stands: the last revision, the oldest one that the log still tells of, which history they
+    belong to, and how often the keyring has changed.
     """
 
     revision: int
     compacted_revision: int
     history_id: str
+    keyring_version: int
 
 
 @dataclass(slots=True)
@@ -90,10 +94,14 @@ class Batch:
 
 @dataclass(slots=True)
 class Scope:
-    """One write function's run: its time, its revision once it has taken one, and what it has touched."""
+    """One write function's run: its time, its revision once it has taken one, and what it has touched.
+
+    `envelope` seals under the key that is primary in this transaction.
+    """
 
     now: datetime
     batch: Batch
+    envelope: Envelope | None = None
     revision: int | None = None
     ordinal: int = 0
     touched: list[Touched] = field(default_factory=list)
@@ -103,12 +111,12 @@ class Scope:
 _SCOPE = "nofx_scope"
 _TAKE = update(store_state).values(revision=store_state.c.revision + 1).returning(store_state.c.revision)
 _SET = update(store_state).values(revision=bindparam("last"))
-_STATE = select(store_state.c.revision, store_state.c.compacted_revision, store_state.c.history_id)
+_STATE = select(*(store_state.c[name] for name in State._fields))
 
 
-def open_scope(connection: Connection, now: datetime, batch: Batch) -> Scope:
+def open_scope(connection: Connection, now: datetime, batch: Batch, envelope: Envelope | None = None) -> Scope:
     """Start the scope of one write function.  Called by the writer for each savepoint."""
-    scope = connection.info[_SCOPE] = Scope(now, batch)
+    scope = connection.info[_SCOPE] = Scope(now, batch, envelope)
     return scope
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.errors import NofxError, SchemaError, StartError, StoreFull, StoreUnavailable
 from nofx_grpc.store.metadata import Timestamped
+from nofx_grpc.store.reads import Follow
 
 # A quota or a limit on the size of files is reported as IOERR_WRITE.
 _NO_ROOM = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE"}
@@ -149,7 +150,7 @@ class SqliteBackend:
         for sql in trigger_statements(tables).values():
             connection.exec_driver_sql(sql)
 
-    def bounded_reads(self) -> None:
+    def bounded_reads(self, follow: Follow) -> None:
         return None
 
     def in_transaction(self, connection: Connection) -> bool:

@@ -56,7 +56,7 @@ def put(connection: Connection, key: str, value: str, etag: str = "") -> ConfigE
     if current is not None:
         resource.check_etag(current, etag)
         changed = ConfigEntry(key, value, current.updated_at, current.revision)
-        return current if changed == current else resource.put(connection, changed)
+        return current if changed == current else resource.put(connection, changed, current)
     if etag:
         raise EtagMismatch(resource.kind, key)
     return resource.create(connection, ConfigEntry(key, value, UNWRITTEN["updated_at"], 0))

@@ -18,11 +18,12 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import ShuttingDown, StoreUnavailable
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost, cause_of, deliver, fail, text_of
-from nofx_grpc.store.reads import discard
+from nofx_grpc.store.reads import Follow, discard, read_committed
 from nofx_grpc.store.retry import retrying
 
 _COMPANY_SECONDS = 0.001
@@ -41,18 +42,17 @@ class GroupCommitWriter:
         batch_size: int,
         batch_seconds: float,
         lock_timeout: float,
+        follow: Follow,
+        envelope: Envelope | None,
     ) -> None:
-        self._backend = backend
-        self._clock = clock
-        self._batch_size = batch_size
-        self._batch_seconds = batch_seconds
-        self._lock_timeout = lock_timeout
+        self._backend, self._clock, self._follow, self._envelope = backend, clock, follow, envelope
+        self._batch_size, self._batch_seconds, self._lock_timeout = batch_size, batch_seconds, lock_timeout
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="nofx-writer", daemon=True)
         self._stopped = False
-        self._seen = 0  # the revision of the running transaction
+        self._seen = self._keyring_version = 0  # as of the running transaction
         self._batch = revisions.Batch()
-        self._claimed = False  # whether the running transaction keeps other processes' writers waiting
+        self._claimed = False  # whether the running transaction keeps other writers waiting, and has the newest keys
         self.revision = 0  # the last committed revision that this process knows of
 
     def start(self) -> revisions.State:
@@ -143,17 +143,19 @@ class GroupCommitWriter:
             discard(self._connection)
             self._connection = self._backend.open_writer()
             self._connection.exec_driver_sql(self._backend.begin_write)
-        self._seen = revisions.read_state(self._connection).revision
+        self._seen, self._keyring_version = read_committed(self._connection)
 
     def _claim(self) -> None:
-        """Make the writers of other processes wait, where to begin does not.  Raises Refused.
+        """Make the writers of other processes wait, where to begin does not, and seal as of now.  Raises Refused.
 
         Only then is what a function reads still so when it writes.  What is merely appended needs no such thing.
         """
-        if self._claimed or self._backend.claim is None:
+        if self._claimed:
             return
         try:
-            self._seen = self._on_driver(self._backend.claim).fetchone()[0]
+            if self._backend.claim is not None:
+                self._seen, self._keyring_version = self._on_driver(self._backend.claim).fetchone()
+            self._follow(self._connection, self._keyring_version)
         except Exception as error:
             if self._backend.is_transient(error):
                 raise
@@ -220,7 +222,7 @@ class GroupCommitWriter:
             self._claim()
             self._on_driver("SAVEPOINT job")
         try:
-            scope = revisions.open_scope(self._connection, self._clock(), self._batch)
+            scope = revisions.open_scope(self._connection, self._clock(), self._batch, self._envelope)
             value = job.run(self._connection)
         except BaseException as error:  # handed to the caller; a SystemExit is no reason to end this thread
             if self._backend.is_transient(error) or not self._backend.in_transaction(self._connection):

@@ -103,7 +103,7 @@ def make_store(url: str, clock: FakeClock) -> Store:
     def connect() -> Backend:
         return backend_for(url, lock_timeout=0.3)
 
-    keyring, _ = open_store(connect(), MASTER_KEY, FIRST_START, clock(), os.urandom)
+    keyring = open_store(connect(), MASTER_KEY, FIRST_START, clock(), os.urandom).keyring
     return Store(url, clock, keyring, connect)
 
 

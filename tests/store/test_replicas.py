@@ -76,7 +76,7 @@ def test_of_replicas_that_start_at_once_one_migrates() -> None:
 
 def test_replicas_that_start_at_once_have_one_keyring() -> None:
     def start(url: str) -> str:
-        return open_store(backend_for(url), MASTER_KEY, FIRST_START, START, os.urandom)[0].primary.id
+        return open_store(backend_for(url), MASTER_KEY, FIRST_START, START, os.urandom).keyring.primary.id
 
     with empty_postgresql() as url, ThreadPoolExecutor(4) as threads:
         assert len(set(threads.map(start, [url] * 4))) == 1

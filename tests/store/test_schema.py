@@ -281,7 +281,7 @@ def test_a_store_of_each_schema_version_opens(golden: Path, tmp_path: Path, cloc
     path = make_from(golden, tmp_path / "nofx.db")
     backend = backend_for(f"sqlite:///{path}")
     assert inspect_store(backend) in {SchemaState.OLD, SchemaState.CURRENT}
-    keyring, _ = open_store(backend, MASTER_KEY, FIRST_START, clock(), os.urandom)
+    keyring = open_store(backend, MASTER_KEY, FIRST_START, clock(), os.urandom).keyring
     store = Store(f"sqlite:///{path}", clock, keyring, lambda: backend)
     with store.outside() as connection:
         assert state_of(connection) is SchemaState.CURRENT

@@ -42,7 +42,7 @@ class Adopted:
 
     @property
     def envelope(self) -> Envelope:
-        keyring, _ = unlock(SqliteBackend(self.target, lock_timeout=1), self.key)
+        keyring = unlock(SqliteBackend(self.target, lock_timeout=1), self.key).keyring
         return Envelope(keyring)
 
     def secret(self, table: str, column: str, user_id: str, row_id: str) -> str:

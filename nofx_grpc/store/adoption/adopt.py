@@ -108,8 +108,8 @@ class Adoption:
         tools = loaded[0]
         connection = backend.open_writer()
         try:
-            keyring, _ = unlock(backend, master_text)
-            verify(connection, Envelope(keyring), report, tools.sealer.sealed, tools.aside.count)
+            envelope = unlock(backend, master_text).envelope
+            verify(connection, envelope, report, tools.sealer.sealed, tools.aside.count)
             check_integrity(connection)
             backend.checkpoint(connection)
         finally:
