@@ -106,6 +106,7 @@ def database_backend(settings: Settings) -> Backend:
             lock_timeout=settings.lock_timeout_seconds,
             pool_size=settings.database_pool_size,
             statement_timeout=settings.database_statement_seconds,
+            prepared=settings.database_prepared_statements == "on",
         )
     except OSError as error:
         raise StartError(f"the database cannot be opened: {error.filename}: {error.strerror}") from error

@@ -56,10 +56,14 @@ class Settings(BaseModel):
         10,
         ge=1,
         le=1000,
-        description="PostgreSQL: connections that read at one time; to them come three of each process.",
+        description="PostgreSQL: connections that read at one time; to them come four of each process.",
     )
     database_statement_seconds: float = Field(
         30, ge=0.1, le=3600, description="PostgreSQL: how long a statement may take, and a read wait for a connection."
+    )
+    database_prepared_statements: Literal["on", "off"] = Field(
+        "on",
+        description="PostgreSQL: `off` behind a pooler in transaction mode that does not keep prepared statements.",
     )
     master_key_file: Path = Field(
         default_factory=lambda data: data["data_dir"] / "master.key",
@@ -152,7 +156,7 @@ class Settings(BaseModel):
         description="`json`: one object a line; `console`: for people. Not set: `console` on a terminal, else `json`.",
     )
 
-    @field_validator("log_level", "log_format", mode="before")
+    @field_validator("log_level", "log_format", "database_prepared_statements", mode="before")
     @classmethod
     def _fold_case(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value

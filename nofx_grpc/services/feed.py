@@ -1,6 +1,6 @@
 """The live feed of changes: one follower of the change log for all streams of this process.
 
-A wake-up by a write of this process is only a hint; the poll is the truth, and finds what other processes wrote.
+A wake-up, by a write of this process or by what the engine tells of others', is only a hint; the poll is the truth.
 Each commit is read once and handed to every stream that wants it.
 """
 
@@ -111,6 +111,18 @@ class Feed:
             self._woken.set()
 
     async def _run(self) -> None:
+        listening = asyncio.create_task(self._db.listen(self._hear), name="nofx-feed-listen")
+        try:
+            await self._follow_log()
+        finally:
+            listening.cancel()
+
+    def _hear(self, revision: int) -> None:
+        """There was a commit with this revision, or (0) perhaps some."""
+        if not revision or revision > self._position:
+            self._woken.set()
+
+    async def _follow_log(self) -> None:
         failing = False
         while self._places:
             try:

@@ -1,6 +1,6 @@
 """What the two engines have to tell apart.  Everything else in the store is the same SQL on both."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,13 @@ class WriteLock(Protocol):
 
     def acquire(self, timeout: float) -> bool: ...
     def release(self) -> None: ...
+
+
+class Listener(Protocol):
+    """Hears of the commits of all processes.  What it hears is only a hint."""
+
+    async def run(self, hear: Callable[[int], None]) -> None:
+        """Call `hear` with the revision of each commit, and with 0 where some may have been missed; until cancelled."""
 
 
 class Backend(Protocol):
@@ -56,6 +63,12 @@ class Backend(Protocol):
     def bounded_reads(self, follow: Follow) -> BoundedReads | None:
         """What runs reads of a few rows; None where they are so short that they may block the event loop."""
 
+    def commit(self, revision: int | None) -> str:
+        """The statement that commits a transaction; `revision` is the last that was taken in it, if one was."""
+
+    def listener(self) -> Listener | None:
+        """What hears of commits; None where they are found by looking only."""
+
     def in_transaction(self, connection: Connection) -> bool:
         """Whether the transaction begun by hand still lives after an error."""
 
@@ -82,16 +95,21 @@ _EXPECTED = "sqlite:///path/to/nofx.db, or postgresql+psycopg://user:password@ho
 
 
 def backend_for(
-    url: str, *, lock_timeout: float = 5.0, pool_size: int = 10, statement_timeout: float = 30.0
+    url: str,
+    *,
+    lock_timeout: float = 5.0,
+    pool_size: int = 10,
+    statement_timeout: float = 30.0,
+    prepared: bool = True,
 ) -> Backend:
-    """The backend for a database URL; the last two options are PostgreSQL's alone.
+    """The backend for a database URL; all options but the first are PostgreSQL's alone.
 
     Raises SettingsError for a URL that names no supported engine.
     """
     if url.startswith("postgresql"):
         from nofx_grpc.store.postgresql import PostgresqlBackend, PostgresqlOptions  # dear to import
 
-        options = PostgresqlOptions(pool_size, statement_timeout, lock_timeout)
+        options = PostgresqlOptions(pool_size, statement_timeout, lock_timeout, prepared)
         try:
             return PostgresqlBackend(url, options)
         except ValueError as error:

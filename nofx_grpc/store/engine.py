@@ -51,6 +51,7 @@ class Database:
         scan_threads: int = 2,
         keys: LiveKeys | None = None,
     ) -> None:
+        self._backend = backend
         follow, envelope = (_ignore, None) if keys is None else (keys.follow, keys.envelope)
         self._writer = GroupCommitWriter(
             backend,
@@ -110,6 +111,14 @@ class Database:
     async def latest(self) -> int:
         """The store's revision now, whichever process made it: the cheapest read that there is."""
         return (await self._bounded.committed()).revision
+
+    async def listen(self, hear: Callable[[int], None]) -> None:
+        """Call `hear` with the revision of each commit of any process, and with 0 where some may have been missed.
+
+        Until cancelled; it returns at once where the engine tells nothing.  What is heard is only a hint.
+        """
+        if (listener := self._backend.listener()) is not None:
+            await listener.run(hear)
 
     async def scan(self, fn: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> Answer[T]:
         """Run a read of many rows in a reader thread."""

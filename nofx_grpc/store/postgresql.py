@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from nofx_grpc.errors import NofxError, StoreFull, StoreUnavailable
 from nofx_grpc.store.metadata import Timestamped
+from nofx_grpc.store.postgresql_listen import Listener, notify
 from nofx_grpc.store.postgresql_reads import PooledReads
 from nofx_grpc.store.postgresql_url import parameters_of, shown
 from nofx_grpc.store.reads import Follow
@@ -51,11 +52,14 @@ _UNKNOWN_OUTCOME = "40003"
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlOptions:
-    """How many connections read at one time, how long a statement may take, and how long a lock is waited for."""
+    """How many connections read at one time, how long a statement may take and a lock is waited for, and whether what
+    is repeated is prepared.
+    """
 
     pool_size: int = 10
     statement_seconds: float = 30.0
     lock_seconds: float = 5.0
+    prepared: bool = True
 
 
 class NoLock:
@@ -79,12 +83,15 @@ class PostgresqlBackend:
     def __init__(self, url: str, options: PostgresqlOptions) -> None:
         self._parameters, self._options = parameters_of(url), options
         self.write_lock = NoLock()
+        self._can_notify = False
 
     def exists(self) -> bool:
         return True  # or else to connect fails, and says so
 
     def open_writer(self) -> Connection:
-        return self._writers.connect()
+        connection = self._writers.connect()
+        self._can_notify = _can_notify(connection)
+        return connection
 
     def open_reader(self) -> Connection:
         return self._readers.connect()
@@ -111,7 +118,7 @@ class PostgresqlBackend:
         options = self._options
         return PooledReads(self, engine, follow, size=options.pool_size, wait_seconds=options.statement_seconds)
 
-    def _arguments(self, *, read_only: bool) -> dict[str, str]:
+    def _arguments(self, *, read_only: bool) -> dict[str, Any]:
         settings: dict[str, object] = {
             "timezone": "UTC",  # of times that a foreign writer writes without a zone
             "statement_timeout": _milliseconds(self._options.statement_seconds),
@@ -122,7 +129,10 @@ class PostgresqlBackend:
         if read_only:
             settings["default_transaction_read_only"] = "on"
         ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        return self._parameters | {"options": f"{self._parameters.get('options', '')} {ours}".strip()}
+        arguments: dict[str, Any] = {"options": f"{self._parameters.get('options', '')} {ours}".strip()}
+        if not self._options.prepared:
+            arguments["prepare_threshold"] = None
+        return self._parameters | arguments
 
     def describe(self) -> str:
         return shown(self._parameters)
@@ -149,6 +159,13 @@ class PostgresqlBackend:
             name = f"update_{table.table}_updated_at"
             connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {table.table}")
             connection.exec_driver_sql(_trigger(name, table))
+
+    def commit(self, revision: int | None) -> str:
+        # Sent as one: each round trip to the server is time that all who write wait.
+        return f"{notify(revision)}; COMMIT" if revision is not None and self._can_notify else "COMMIT"
+
+    def listener(self) -> Listener:
+        return Listener(self._arguments(read_only=True))
 
     def in_transaction(self, connection: Connection) -> bool:
         return not self.is_lost(connection) and _driver(connection).info.transaction_status in _OPEN
@@ -198,6 +215,15 @@ def _trigger(name: str, table: Timestamped) -> str:
     condition = f"NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at{ours}"
     head = f"CREATE TRIGGER {name} BEFORE UPDATE ON {table.table} FOR EACH ROW"
     return f"{head} WHEN ({condition}) EXECUTE FUNCTION set_updated_at()"
+
+
+def _can_notify(connection: Connection) -> bool:
+    """Whether the database knows NOTIFY: not each that speaks PostgreSQL's protocol does."""
+    try:
+        connection.exec_driver_sql(notify(0))
+    except DBAPIError:
+        return False
+    return True
 
 
 def _milliseconds(seconds: float) -> int:

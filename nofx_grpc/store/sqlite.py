@@ -153,6 +153,12 @@ class SqliteBackend:
     def bounded_reads(self, follow: Follow) -> None:
         return None
 
+    def commit(self, revision: int | None) -> str:
+        return "COMMIT"
+
+    def listener(self) -> None:
+        return None
+
     def in_transaction(self, connection: Connection) -> bool:
         return not self.is_lost(connection) and driver_connection(connection).in_transaction
 

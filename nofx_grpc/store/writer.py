@@ -186,7 +186,7 @@ class GroupCommitWriter:
         done = (job.scope for job in batch if job.scope is not None)
         revisions.finish(self._connection, self._batch, done)
         try:
-            self._connection.exec_driver_sql("COMMIT")
+            self._connection.exec_driver_sql(self._backend.commit(self._batch.revision))
         except DBAPIError as error:
             if self._backend.commit_is_uncertain(error):
                 raise CommitUncertain from error

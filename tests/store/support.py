@@ -133,8 +133,9 @@ class Watched:
         return self.statements.count(statement)
 
     def _note(self, connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        self.statements.append(statement)
-        self.before.get(statement, lambda: None)()
+        last = statement.rpartition("; ")[2]  # before a COMMIT there may be a NOTIFY
+        self.statements.append(last)
+        self.before.get(last, lambda: None)()
 
 
 BLANK: dict[Any, Any] = {str: "", bool: False, int: 1, float: 1.0, datetime | None: None, int | None: None}

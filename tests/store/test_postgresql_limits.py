@@ -189,3 +189,15 @@ async def test_an_errors_text_holds_nothing_of_the_row(store: Store) -> None:
     with store.outside() as connection, pytest.raises(DBAPIError) as caught:
         connection.execute(insert(users.users), {"id": "x", "email": "hunter2", "password_hash": "hunter3"})
     assert "hunter" not in str(caught.value) and "hunter" not in str(caught.value.orig)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
+async def test_what_is_repeated_is_prepared_unless_a_pooler_forbids_it(store: Store, prepared: bool) -> None:
+    def statements(connection: Connection) -> int:
+        users.resource.get(connection, "default")
+        return int(connection.exec_driver_sql("SELECT count(*) FROM pg_prepared_statements").scalar_one())
+
+    async with store.open(backend_for(store.url, prepared=prepared)) as database:
+        for run in (database.write, database.read):
+            answers = [(await run(statements)).value for _ in range(10)]
+            assert (answers[-1] > 0) is prepared, answers
