@@ -2,19 +2,17 @@
 
 import os
 import shlex
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from nofx_grpc import data_dir
 from nofx_grpc.app import master_key_text, utc_now
+from nofx_grpc.cli.progress import bar
 from nofx_grpc.crypto.nofx import derive_key
 from nofx_grpc.errors import AdoptionError, InvalidArgument, SettingsError
 from nofx_grpc.redaction import escaped
@@ -45,7 +43,7 @@ def run(settings: Settings, source: Path, to: str, *, in_place: bool) -> Report:
         raise AdoptionError(f"{source} cannot be adopted to itself: name another database by --to, or give --in-place")
     check_is_database(source)
     data_dir.prepare(settings.data_dir)
-    with data_dir.locked(settings.data_dir), _bar() as progress:
+    with data_dir.locked(settings.data_dir), bar() as progress:
         unused = data_dir.is_unused(settings.data_dir)
         adoption = Adoption(
             source=source,
@@ -130,22 +128,6 @@ def _secrets(report: Report) -> Table:
         row = (counts.encrypted, counts.clear, counts.empty, counts.undecryptable)
         table.add_row(escaped(name), *map(str, row))
     return table
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on a terminal; elsewhere nothing."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(step: str, done: int, total: int) -> None:
-            if step not in tasks:
-                tasks[step] = progress.add_task(escaped(step), total=total)
-            progress.update(tasks[step], completed=done)
-
-        yield tell
 
 
 def _fault(key: str, value: str) -> str:

@@ -1,19 +1,15 @@
 """The subcommands of `nofx-grpc`.  What is dear to import is imported by the subcommand that needs it."""
 
-import os
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from nofx_grpc import __version__
+from nofx_grpc.cli.options import Config, Json, load
 from nofx_grpc.cli.reports import print_json
-
-if TYPE_CHECKING:
-    from nofx_grpc.settings import Settings
 
 app = typer.Typer(
     name="nofx-grpc",
@@ -26,12 +22,6 @@ app = typer.Typer(
 
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of the callers.", rich_markup_mode=None)
 app.add_typer(token_app, name="token")
-
-Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="A TOML file of settings; the environment wins.")
-]
-
-Json = Annotated[bool, typer.Option("--json", help="Report as JSON on standard output.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,7 +50,7 @@ def serve(
     from nofx_grpc import lifecycle
     from nofx_grpc.cli.announce import announce
 
-    lifecycle.serve(_load(config, {"NOFX_GRPC_LISTEN": listen} if listen else {}), announce)
+    lifecycle.serve(load(config, {"NOFX_GRPC_LISTEN": listen} if listen else {}), announce)
 
 
 @app.command()
@@ -68,7 +58,7 @@ def migrate(config: Config = None, json: Json = False) -> None:
     """Bring the database to the schema of this release, making it if there is none."""
     from nofx_grpc.cli import migration
 
-    report = migration.run(_load(config))
+    report = migration.run(load(config))
     if json:
         print_json(report)
     else:
@@ -90,7 +80,7 @@ def adopt(
     from nofx_grpc.cli import adopt
 
     key = {"DATA_ENCRYPTION_KEY": adopt.key_in_env_file(env_file)} if env_file else {}
-    settings = _load(config, key)
+    settings = load(config, key)
     report = adopt.run(settings, path, to, in_place=in_place)
     if json:
         print_json(report.as_json())
@@ -142,19 +132,8 @@ def create_token(
     from nofx_grpc.cli import tokens
 
     wanted = tokens.Wanted(role, name, user_id, expires_in, reveal, reveal_system)
-    made = tokens.create(_load(config), wanted)
+    made = tokens.create(load(config), wanted)
     if json:
         print_json(made)
     else:
         print(made["secret"])
-
-
-def _load(config: Path | None, extra: Mapping[str, str] | None = None) -> "Settings":
-    """The settings, `extra` over the environment; logs and process are set up as they say.  Raises SettingsError."""
-    from nofx_grpc import lifecycle, logs
-    from nofx_grpc.settings import Settings
-
-    settings = Settings.load(config, dict(os.environ) | dict(extra or {}))
-    logs.configure(settings.log_level, settings.log_format)
-    lifecycle.protect_process()
-    return settings
