@@ -12,6 +12,7 @@ from nofx_grpc.client.calls import Call, Policy
 from nofx_grpc.client.connection import Connection
 from nofx_grpc.client.errors import NofxClientError
 from nofx_grpc.client.rpcs import Async, Method
+from nofx_grpc.client.streams import AsyncStream
 
 
 class AsyncCaller:
@@ -32,6 +33,15 @@ class AsyncCaller:
     def client_stream(self, method: Method) -> Callable[..., Any]:
         stub = self._channel.stream_unary(method.path, method.request.SerializeToString, method.response.FromString)
         return lambda requests: self._complete(method, stub, requests)
+
+    def server_stream(self, method: Method) -> Callable[..., "AsyncStream"]:
+        stub = self._channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+
+        def stream(**fields: Any) -> AsyncStream:
+            request = method.request(**fields)
+            return AsyncStream(Call(self._policy, method, request, stream=True), stub, request, self._sleep)
+
+        return stream
 
     def _sender(self, method: Method) -> Callable[[Any], Awaitable[Any]]:
         stub = self._channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)

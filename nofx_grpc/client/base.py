@@ -24,6 +24,7 @@ class Behaviour(TypedDict, total=False):
     """What `from_env` takes beside the environment; see `BaseClient`."""
 
     timeout: float
+    stream_timeout: float | None
     retry: Retry
     read_your_writes: bool
 
@@ -33,7 +34,8 @@ class BaseClient(Services[Mode], ABC):
 
     `address` is `host:port`, `[::1]:port` or `unix:path`.  Plaintext is spoken on loopback and Unix sockets where no
     certificates are given, TLS everywhere else.  `token_file` is read again whenever the file changes.  `timeout` is in
-    seconds and covers all attempts of a call.  With `read_your_writes` no read is older than what this client has seen.
+    seconds and covers all attempts of a call; a stream has a deadline only if `stream_timeout` is given.  With
+    `read_your_writes` no read is older than what this client has seen.
 
     Raises ClientSettingsError if it cannot be made of these.
     """
@@ -50,6 +52,7 @@ class BaseClient(Services[Mode], ABC):
         client_cert_file: Path | None = None,
         client_key_file: Path | None = None,
         timeout: float = 10.0,
+        stream_timeout: float | None = None,
         retry: Retry = DEFAULT_RETRY,
         read_your_writes: bool = True,
     ) -> None:
@@ -61,6 +64,7 @@ class BaseClient(Services[Mode], ABC):
             Policy(
                 token=credential,
                 timeout=_checked(timeout),
+                stream_timeout=None if stream_timeout is None else _checked(stream_timeout),
                 retry=retry,
                 revisions=Revisions() if read_your_writes else None,
             )
@@ -75,13 +79,16 @@ class BaseClient(Services[Mode], ABC):
         """
         return cls(**settings_of(env), **behaviour)
 
-    def with_options(self, *, timeout: float | None = None, retry: Retry | None = None) -> Self:
-        """This client with another time-out or other retries, over the same connection."""
+    def with_options(
+        self, *, timeout: float | None = None, stream_timeout: float | None = None, retry: Retry | None = None
+    ) -> Self:
+        """This client with other time-outs or other retries, over the same connection."""
         other = copy.copy(self)
         other._use(
             replace(
                 self._policy,
                 timeout=self._policy.timeout if timeout is None else _checked(timeout),
+                stream_timeout=self._policy.stream_timeout if stream_timeout is None else _checked(stream_timeout),
                 retry=retry or self._policy.retry,
             )
         )

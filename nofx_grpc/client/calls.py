@@ -19,10 +19,14 @@ from nofx_grpc.client.rpcs import Method
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How calls are made.  `revisions` is None where reads may be older than what was seen."""
+    """How calls are made.  `revisions` is None where reads may be older than what was seen.
+
+    `timeout` is for calls with one answer, `stream_timeout` (None: no deadline) for those that answer with a stream.
+    """
 
     token: Token | None = None
     timeout: float = 10.0
+    stream_timeout: float | None = None
     retry: Retry = DEFAULT_RETRY
     revisions: Revisions | None = field(default_factory=Revisions)
     clock: Callable[[], float] = time.monotonic
@@ -32,16 +36,18 @@ class Policy:
 class Call:
     """One call: what each attempt is sent with, and what is to be done when it fails."""
 
-    def __init__(self, policy: Policy, method: Method, request: Any) -> None:
+    def __init__(self, policy: Policy, method: Method, request: Any, *, stream: bool = False) -> None:
         self._policy, self._method = policy, method
-        self._until = policy.clock() + policy.timeout
+        timeout = policy.stream_timeout if stream else policy.timeout
+        self._until = None if timeout is None else policy.clock() + timeout
         self._failed = 0
+        self._begun = False  # a stream that has begun is not begun again: its client could take it for the same
         self._wanted: Revision | None = None  # what the client had seen when the attempt began
         self._request_id = _with_request_id(request) if method.takes_request_id else ""
 
-    def timeout(self) -> float:
-        """Seconds left for the next attempt."""
-        return self._until - self._policy.clock()
+    def timeout(self) -> float | None:
+        """Seconds left for the next attempt; None for as long as it takes."""
+        return None if self._until is None else self._until - self._policy.clock()
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What the next attempt is sent with."""
@@ -62,13 +68,24 @@ class Call:
                 Failure(self._method.name, grpc.StatusCode.UNAVAILABLE, text, reason="REVISION_NOT_REACHED")
             )
 
+    def heard(self, response: Any) -> None:
+        """Note a response of a stream, and which revision it shows."""
+        self._begun = True
+        if self._method.shows_revision and response.revision and self._policy.revisions:
+            self._policy.revisions.add(Revision(response.history_id, response.revision))
+
+    def ended(self, trailing: Metadata) -> None:
+        """Note the end of a stream."""
+        self._note(trailing)
+
     def pause_after(self, error: grpc.RpcError | NofxClientError) -> float:
         """Seconds to wait before the next attempt.  Raises the error as one of ours if there is to be none."""
         failure = error if isinstance(error, NofxClientError) else self._failure(error)
         self._failed += 1
-        if self._failed < self._policy.retry.attempts and may_repeat(self._method, failure):
+        if not self._begun and self._failed < self._policy.retry.attempts and may_repeat(self._method, failure):
             pause = self._policy.retry.pause(self._failed, failure.retry_after, self._policy.random)
-            if pause < self.timeout():
+            left = self.timeout()
+            if left is None or pause < left:
                 return pause
         if self._failed > 1:
             failure.add_note(f"after {self._failed} attempts")

@@ -23,6 +23,10 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # A connection that is cut without a word is noticed while a call is under way.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # Without this one gRPC waits for a minute, whatever the one above says.
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    # A stream may be quiet for long: by default gRPC leaves off pinging after two pings without data.
+    ("grpc.http2.max_pings_without_data", 0),
     # Calls go round all addresses of the name, so that replicas share them, and past one that is down.
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )

@@ -24,7 +24,7 @@
     │   ├── RequestTooLarge         the message is over the size limit
     │   ├── StoreFull               the database has no room left; nothing was written
     │   ├── RateLimited             too many requests; `retry_after` says when to come back
-    │   └── SlowReader              a stream was not read fast enough; `metadata` has the revision to resume from
+    │   └── SlowReader              a stream was not read fast enough; `resume_revision` is where to go on
     ├── Unavailable                 no answer now; of a write nobody knows whether it was done
     │   ├── StoreUnavailable        the database is locked, read-only or gone
     │   ├── RevisionNotReached      the server has not seen what this client has seen
@@ -137,13 +137,25 @@ class BetaCodeInvalid(FailedPrecondition): ...
 class OutOfRange(NofxClientError): ...
 
 
-class RevisionCompacted(OutOfRange): ...
+class RevisionCompacted(OutOfRange):
+    @property
+    def oldest_revision(self) -> int:
+        """The first revision that a stream could begin after."""
+        return int(self.metadata.get("oldest_revision", 0))
 
 
-class HistoryChanged(OutOfRange): ...
+class HistoryChanged(OutOfRange):
+    @property
+    def history_id(self) -> str:
+        """The history that the store's revisions count in now."""
+        return self.metadata.get("history_id", "")
 
 
-class RevisionInFuture(OutOfRange): ...
+class RevisionInFuture(OutOfRange):
+    @property
+    def current_revision(self) -> int:
+        """The revision that the store is at."""
+        return int(self.metadata.get("current_revision", 0))
 
 
 class ResourceExhausted(NofxClientError): ...
@@ -158,7 +170,11 @@ class StoreFull(ResourceExhausted): ...
 class RateLimited(ResourceExhausted): ...
 
 
-class SlowReader(ResourceExhausted): ...
+class SlowReader(ResourceExhausted):
+    @property
+    def resume_revision(self) -> int:
+        """The revision up to which all was sent: the `start_revision` to go on from."""
+        return int(self.metadata.get("resume_revision", 0))
 
 
 class Unavailable(NofxClientError): ...

@@ -47,12 +47,16 @@ class Revisions:
         """Remember what the metadata of an answer shows, and return it; None if it shows nothing."""
         shown = _shown(trailing)
         if shown is not None:
-            with self._lock:
-                highest = max(shown.number, self._highest.get(shown.history, 0))
-                self._highest[shown.history] = highest
-                self._latest = Revision(shown.history, highest)
-                self._in_doubt = False
+            self.add(shown)
         return shown
+
+    def add(self, shown: Revision) -> None:
+        """Remember a revision that an answer shows."""
+        with self._lock:
+            highest = max(shown.number, self._highest.get(shown.history, 0))
+            self._highest[shown.history] = highest
+            self._latest = Revision(shown.history, highest)
+            self._in_doubt = False
 
 
 def _shown(trailing: Metadata) -> Revision | None:

@@ -7,7 +7,8 @@ fields of the request by name and returns the response, or a coroutine of it whe
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, ParamSpec, Protocol, TypeVar, overload
+from types import TracebackType
+from typing import Any, ClassVar, Generic, ParamSpec, Protocol, Self, TypeVar, overload
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -45,6 +46,7 @@ class Method:
     response: Any
     is_read: bool
     takes_request_id: bool
+    shows_revision: bool  # each response of the stream says which revision of the store it brings the client to
 
     @classmethod
     def of(cls, rpc: MethodDescriptor, request: Callable[..., Message], response: type[Message]) -> "Method":
@@ -58,6 +60,8 @@ class Method:
             response=response,
             is_read=reveals or options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS,
             takes_request_id="request_id" in rpc.input_type.fields_by_name and not rpc.client_streaming,
+            shows_revision=rpc.server_streaming
+            and {"revision", "history_id"} <= set(rpc.output_type.fields_by_name.keys()),
         )
 
 
@@ -67,6 +71,7 @@ class Caller(Protocol):
     def unary(self, method: Method) -> Callable[..., Any]: ...
     def paged(self, method: Method, items: Callable[[Any], Iterable[Any]]) -> Callable[..., Any]: ...
     def client_stream(self, method: Method) -> Callable[..., Any]: ...
+    def server_stream(self, method: Method) -> Callable[..., Any]: ...
 
 
 class Service(Generic[Mode]):
@@ -172,3 +177,48 @@ class ClientStream(Rpc, Generic[Q, R]):
 
     def made_by(self, caller: Caller) -> Callable[..., Any]:
         return caller.client_stream(self.method)
+
+
+class Stream(Protocol[R_co]):
+    """A stream of responses in the client that blocks.
+
+    It is an iterator, begins with the first response that is asked for, and ends with `close`, which another thread may
+    call, or with its `with` block.
+    """
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> R_co: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def close(self) -> None: ...
+
+
+class AsyncStream(Protocol[R_co]):
+    """A stream of responses in the client of asyncio, which ends with `close` or with its `async with` block."""
+
+    def __aiter__(self) -> Self: ...
+    async def __anext__(self) -> R_co: ...
+    async def __aenter__(self) -> Self: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def close(self) -> None: ...
+
+
+class ServerStream(Rpc, Generic[P, R]):
+    """One request, many responses."""
+
+    def __init__(self, request: Callable[P, Message], response: type[R]) -> None:
+        super().__init__(request, response)
+
+    @overload
+    def __get__(self, service: Service[Sync], owner: object = None) -> Callable[P, Stream[R]]: ...
+    @overload
+    def __get__(self, service: Service[Async], owner: object = None) -> Callable[P, AsyncStream[R]]: ...
+    def __get__(self, service: Any, owner: object = None) -> Any:
+        return super().__get__(service, owner)
+
+    def made_by(self, caller: Caller) -> Callable[..., Any]:
+        return caller.server_stream(self.method)

@@ -2,7 +2,7 @@
 
 from typing import Generic
 
-from nofx_grpc.client.rpcs import Caller, ClientStream, Mode, Paged, Service, Unary
+from nofx_grpc.client.rpcs import Caller, ClientStream, Mode, Paged, ServerStream, Service, Unary
 from nofx_grpc.v1 import admin_pb2 as admin
 from nofx_grpc.v1 import beta_codes_pb2 as beta_codes
 from nofx_grpc.v1 import exchanges_pb2 as exchanges
@@ -11,6 +11,7 @@ from nofx_grpc.v1 import signal_sources_pb2 as signal_sources
 from nofx_grpc.v1 import system_config_pb2 as system_config
 from nofx_grpc.v1 import traders_pb2 as traders
 from nofx_grpc.v1 import users_pb2 as users
+from nofx_grpc.v1 import watch_pb2 as watch
 
 
 class Users(Service[Mode]):
@@ -92,6 +93,8 @@ class Traders(Service[Mode]):
         traders.ListTradingSymbolsRequest, traders.ListTradingSymbolsResponse, lambda page: page.symbols
     )
     get_trader_config = Unary(traders.GetTraderConfigRequest, traders.TraderConfig)
+    stream_trader_configs = ServerStream(traders.StreamTraderConfigsRequest, traders.StreamTraderConfigsResponse)
+    watch_trader_configs = ServerStream(traders.WatchTraderConfigsRequest, traders.WatchTraderConfigsResponse)
 
 
 class SystemConfig(Service[Mode]):
@@ -125,6 +128,14 @@ class BetaCodes(Service[Mode]):
     get_beta_code_stats = Unary(beta_codes.GetBetaCodeStatsRequest, beta_codes.BetaCodeStats)
 
 
+class Watch(Service[Mode]):
+    """Changes, as they are made."""
+
+    DESCRIPTOR = watch.DESCRIPTOR.services_by_name["Watch"]
+
+    watch = ServerStream(watch.WatchRequest, watch.WatchResponse)
+
+
 class Admin(Service[Mode]):
     """The service itself: tokens."""
 
@@ -146,4 +157,5 @@ class Services(Generic[Mode]):
         self.traders: Traders[Mode] = Traders(caller)
         self.system_config: SystemConfig[Mode] = SystemConfig(caller)
         self.beta_codes: BetaCodes[Mode] = BetaCodes(caller)
+        self.watch: Watch[Mode] = Watch(caller)
         self.admin: Admin[Mode] = Admin(caller)

@@ -12,6 +12,7 @@ from nofx_grpc.client.calls import Call, Policy
 from nofx_grpc.client.connection import Connection
 from nofx_grpc.client.errors import NofxClientError
 from nofx_grpc.client.rpcs import Method, Sync
+from nofx_grpc.client.streams import SyncStream
 
 
 class SyncCaller:
@@ -30,6 +31,15 @@ class SyncCaller:
     def client_stream(self, method: Method) -> Callable[..., Any]:
         stub = self._channel.stream_unary(method.path, method.request.SerializeToString, method.response.FromString)
         return lambda requests: self._complete(method, stub, iter(requests))
+
+    def server_stream(self, method: Method) -> Callable[..., "SyncStream"]:
+        stub = self._channel.unary_stream(method.path, method.request.SerializeToString, method.response.FromString)
+
+        def stream(**fields: Any) -> SyncStream:
+            request = method.request(**fields)
+            return SyncStream(Call(self._policy, method, request, stream=True), stub, request, self._sleep)
+
+        return stream
 
     def _sender(self, method: Method) -> Callable[[Any], Any]:
         stub = self._channel.unary_unary(method.path, method.request.SerializeToString, method.response.FromString)

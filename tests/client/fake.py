@@ -1,5 +1,6 @@
 """A service that does as a test says, over grpcio-testing's fake channel and fake clock."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any
@@ -53,7 +54,7 @@ class Attempt:
     """One attempt as the service sees it: when, with what time left, and what it is asked."""
 
     time: float
-    timeout: float
+    timeout: float | None
     request: Any
     metadata: dict[str, str]
 
@@ -65,6 +66,8 @@ class FakeService:
         self.time = grpc_testing.strict_fake_time(1_000.0)
         self.attempts: list[Attempt] = []
         self.pauses: list[float] = []
+        self.responded = False
+        self.end_stream: Callable[[], None] = lambda: None
         self._replies = list(replies)
         self._channel = grpc_testing.channel(SERVICES, self.time)
         made = Policy(clock=self.time.time, random=lambda: jitter, **policy)
@@ -79,14 +82,24 @@ class FakeService:
     def unary_unary(self, path: str, *codecs: Any) -> "_Stub":
         return _Stub(self, path, self._channel.unary_unary(path, *codecs))
 
-    def answer(self, path: str, timeout: float) -> None:
-        """Take the attempt that is made now, and answer it as it was said."""
+    def unary_stream(self, path: str, *codecs: Any) -> "_StreamStub":
+        return _StreamStub(self, path, self._channel.unary_stream(path, *codecs))
+
+    def answer(self, path: str, timeout: float | None) -> None:
+        """Take the attempt that is made now, and answer it as it was said; a stream with one response, if there is."""
         rpc = METHODS[path.removeprefix("/nofx_grpc.v1.").replace("/", ".")]
-        metadata, request, attempt = self._channel.take_unary_unary(rpc)
+        take = self._channel.take_unary_stream if rpc.server_streaming else self._channel.take_unary_unary
+        metadata, request, attempt = take(rpc)
         self.attempts.append(Attempt(self.time.time(), timeout, request, dict(metadata)))
         reply = self._replies.pop(0)
         self.time.sleep_for(reply.takes)
-        attempt.terminate(reply.answer, reply.trailing(), reply.code, reply.code.name)
+        if not rpc.server_streaming:
+            attempt.terminate(reply.answer, reply.trailing(), reply.code, reply.code.name)
+            return
+        self.responded = reply.answer is not None
+        if self.responded:
+            attempt.send_response(reply.answer)
+        self.end_stream = lambda: attempt.terminate(reply.trailing(), reply.code, reply.code.name)
 
     def check_asked_for_all(self) -> None:
         assert self._replies == [], "the client did not try again"
@@ -112,6 +125,32 @@ class _Stub:
             return self._stub.with_call(sent, timeout=timeout, metadata=metadata)
         finally:
             answering.join()
+
+
+class _StreamStub(_Stub):
+    def __call__(self, request: Message, *, timeout: float | None, metadata: Any) -> Any:
+        self._service.check_one_more()
+        sent = type(request).FromString(request.SerializeToString())
+        stream = self._stub(sent, timeout=timeout, metadata=metadata)
+        self._service.answer(self._path, timeout)
+        return _Stream(self._service, stream)
+
+
+class _Stream:
+    """Ends when its response was read: grpcio-testing forgets a response that was not when the call failed."""
+
+    def __init__(self, service: FakeService, stream: Any) -> None:
+        self._service, self._stream = service, stream
+        self._waiting = service.responded
+
+    def __next__(self) -> Any:
+        if not self._waiting:
+            self._service.end_stream()
+        self._waiting = False
+        return next(self._stream)
+
+    def trailing_metadata(self) -> Any:
+        return self._stream.trailing_metadata()
 
 
 def _packed(message: Any) -> any_pb2.Any:

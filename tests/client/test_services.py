@@ -9,9 +9,9 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from nofx_grpc.client import AsyncClient, Client
-from nofx_grpc.client.rpcs import ClientStream, Paged, Rpc, Unary
+from nofx_grpc.client.rpcs import AsyncStream, ClientStream, Paged, Rpc, ServerStream, Stream, Unary
 from nofx_grpc.client.services import Services
-from nofx_grpc.v1 import beta_codes_pb2, traders_pb2
+from nofx_grpc.v1 import beta_codes_pb2, traders_pb2, watch_pb2
 from tests.support.rpcs import METHODS, SERVICES, path_of
 
 TABLE: dict[str, Rpc] = {
@@ -20,13 +20,14 @@ TABLE: dict[str, Rpc] = {
     for rpc in vars(type(service)).values()
     if isinstance(rpc, Rpc)
 }
-# An answer that is a stream is for what follows it over cuts and restarts, not for a method of one call.
-EXPECTED = {name: rpc for name, rpc in METHODS.items() if not rpc.server_streaming}
+EXPECTED = METHODS
 
 
 def kind_of(rpc: MethodDescriptor) -> type[Rpc]:
     if rpc.client_streaming:
         return ClientStream
+    if rpc.server_streaming:
+        return ServerStream
     return Paged if "page_token" in rpc.input_type.fields_by_name else Unary
 
 
@@ -37,7 +38,7 @@ def test_every_rpc_is_in_the_table_and_nothing_else() -> None:
 def test_every_service_is_an_attribute_of_the_client() -> None:
     with Client(token="t") as nofx:
         names = {type(value).__name__ for value in vars(nofx).values()}
-    assert {service.name for service in SERVICES if any(not rpc.server_streaming for rpc in service.methods)} <= names
+    assert {service.name for service in SERVICES} <= names
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -72,6 +73,11 @@ async def checked_by_mypy_only(nofx: Client, aio: AsyncClient) -> None:
     assert_type(next(nofx.traders.list_trading_symbols.all()), str)
     assert_type(aio.traders.list_traders.all(), AsyncIterator[traders_pb2.Trader])
     assert_type(nofx.beta_codes.import_beta_codes([]), beta_codes_pb2.ImportBetaCodesResponse)
+    assert_type(nofx.watch.watch(user_id="ada"), Stream[watch_pb2.WatchResponse])
+    assert_type(next(nofx.traders.stream_trader_configs()), traders_pb2.StreamTraderConfigsResponse)
+    assert_type(aio.traders.watch_trader_configs(), AsyncStream[traders_pb2.WatchTraderConfigsResponse])
+    assert_type(await anext(aio.watch.watch()), watch_pb2.WatchResponse)
+    nofx.watch.watch(kind=[])  # type: ignore[call-arg]  # it is `kinds`
     nofx.traders.get_trader(id=1)  # type: ignore[arg-type]  # ids are texts
     nofx.traders.list_traders.all(id="t")  # type: ignore[call-arg]  # a list has no id
 

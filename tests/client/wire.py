@@ -18,7 +18,7 @@ class Wire(grpc.GenericRpcHandler):
     address: str = ""
     metadata: list[dict[str, Any]] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
-    seconds_left: list[float] = field(default_factory=list)
+    seconds_left: list[float | None] = field(default_factory=list)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         self.metadata.append(dict(handler_call_details.invocation_metadata))

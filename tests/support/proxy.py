@@ -11,6 +11,7 @@ class Proxy:
     def __init__(self, server: Callable[[], str]) -> None:
         self._server, self.delay = server, 0.0
         self._open: set[asyncio.StreamWriter] = set()
+        self._silent = False
         self.address = ""
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -31,9 +32,15 @@ class Proxy:
         for writer in self._open:
             writer.transport.abort()
 
+    def silence(self) -> None:
+        """Pass nothing on any more, and leave every connection as it is."""
+        self._silent = True
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(16_384):
+                if self._silent:
+                    continue
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 writer.write(data)
