@@ -13,7 +13,7 @@ from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import MasterKeyError, StartError
 from nofx_grpc.housekeeping import Housekeeping, Keeping
 from nofx_grpc.rpc.identity import Tokens
-from nofx_grpc.rpc.interceptor import Gate, Limits
+from nofx_grpc.rpc.interceptor import REFUSALS_ON_RECORD_PER_MINUTE, Gate, Limits
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.services import build_services
 from nofx_grpc.services.feed import Feed
@@ -60,7 +60,9 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     db, keys = open_database(settings, clock)
     envelope = keys.envelope
     pages = Pages(envelope, clock, timedelta(hours=settings.page_token_ttl_hours), settings.max_page_bytes)
-    limits = Limits(settings.max_request_bytes, settings.min_revision_wait_seconds)
+    limits = Limits(
+        settings.max_request_bytes, settings.min_revision_wait_seconds, share(REFUSALS_ON_RECORD_PER_MINUTE, settings)
+    )
     tokens = Tokens(db, clock)
     feed = Feed(db, feed_options(settings))
     services = build_services(envelope, pages, login_options(settings), feed)
@@ -140,6 +142,7 @@ def server_options(settings: Settings) -> ServerOptions:
         keepalive_timeout_seconds=settings.keepalive_timeout_seconds,
         keepalive_min_ping_seconds=settings.keepalive_min_ping_seconds,
         max_connection_age_seconds=settings.max_connection_age_seconds,
+        shared=settings.workers > 1,
     )
 
 
@@ -148,7 +151,7 @@ def login_options(settings: Settings) -> LoginOptions:
         floor_seconds=settings.login_floor_ms / 1000,
         token_ttl=timedelta(minutes=settings.login_token_minutes),
         registration_ttl=timedelta(hours=settings.registration_ttl_hours),
-        hash_threads=settings.password_hash_concurrency,
+        hash_threads=share(settings.password_hash_concurrency, settings),
     )
 
 
@@ -167,6 +170,11 @@ def feed_options(settings: Settings) -> FeedOptions:
         queue_bytes=settings.watch_queue_bytes,
         bookmark_seconds=settings.watch_bookmark_seconds,
     )
+
+
+def share(limit: int, settings: Settings) -> int:
+    """What one worker may have of a limit that is the whole server's."""
+    return -(-limit // settings.workers)
 
 
 def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:

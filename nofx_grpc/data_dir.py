@@ -46,6 +46,17 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Hold the directory for a server of several workers, for as long as it runs.  Raises StartError if one does."""
+    with os.fdopen(os.open(directory / ".workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartError(f"another server with workers runs over the data directory {directory}") from None
+        yield
+
+
 def is_unused(directory: Path) -> bool:
     """Tell whether nothing was ever kept in the directory: no key, no tokens, nothing of somebody else."""
     return all(path.name in _LEFTOVERS or path.name.endswith(_LEFTOVER_SUFFIXES) for path in directory.iterdir())

@@ -33,14 +33,18 @@ def protect_process() -> None:
 
 
 async def _serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
-    stopping = stop_on_signals()
+    await run(settings, stop_on_signals(), lambda address: announce(settings, address))
+
+
+async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str], None]) -> None:
+    """Serve until `stopping` is set, then drain; `ready` is told the address.  Raises StartError."""
     app = build_app(settings)
     app.db.open()
     try:
         address = await app.start()
         housekeeping = asyncio.create_task(app.housekeeping.run())
         logger.info("serving", address=address, revision=app.db.revision)
-        announce(settings, address)
+        ready(address)
         await stopping.wait()
         await _drain(app, housekeeping)
     finally:
@@ -56,13 +60,14 @@ async def _drain(app: App, housekeeping: "asyncio.Task[None]") -> None:
     await app.housekeeping.note_used_tokens()
 
 
-def stop_on_signals() -> asyncio.Event:
-    """The event that the first signal sets; the second one ends the process."""
+def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event:
+    """The event that the first signal sets; the second one ends the process, after `at_once`."""
     stopping = asyncio.Event()
 
     def on_signal(number: signal.Signals) -> None:
         if stopping.is_set():
             # The store survives a kill at any moment, so it survives this.
+            at_once()
             os._exit(128 + number)
         logger.info("signal", name=number.name)
         stopping.set()

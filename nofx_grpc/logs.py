@@ -18,8 +18,10 @@ from nofx_grpc.redaction import escaped, redacted
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure(level: str, format: str | None, stream: TextIO | None = None) -> None:
+def configure(level: str, format: str | None, stream: TextIO | None = None, *, worker: int | None = None) -> None:
     """Log from `level` on to `stream` (standard error), in `format`: "json", "console", or as the stream suggests.
+
+    Every line tells the number of the worker, if this process is one.
 
     What libraries log by `logging` comes out in the same form, from warnings on.
     """
@@ -27,6 +29,7 @@ def configure(level: str, format: str | None, stream: TextIO | None = None) -> N
     chain: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([] if worker is None else [_of_worker(worker)]),
         traceback_text,
         safe_values,
     ]
@@ -45,6 +48,16 @@ def configure(level: str, format: str | None, stream: TextIO | None = None) -> N
     handler.setFormatter(formatter)
     logging.basicConfig(level=max(LEVELS[level], logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+
+
+def _of_worker(number: int) -> Processor:
+    """What puts the number of the worker into each event."""
+
+    def add(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event.setdefault("worker", number)
+        return event
+
+    return add
 
 
 def traceback_text(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -17,7 +17,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
-from nofx_grpc.address import DEFAULT_LISTEN, check_address, is_local
+from nofx_grpc.address import DEFAULT_LISTEN, UNIX, check_address, is_local
 from nofx_grpc.errors import SettingsError
 from nofx_grpc.setting_problems import problem, read_toml, unknown
 
@@ -82,6 +82,9 @@ class Settings(BaseModel):
         DEFAULT_LISTEN,
         description="Address to serve on: `host:port`, `[::1]:port` or `unix:path`; port 0 takes a free one. "
         "Addresses beyond loopback need TLS.",
+    )
+    workers: int = Field(
+        1, ge=1, le=256, description="Processes that serve the address together; more than one need `host:port`."
     )
 
     max_request_bytes: int = Field(4 * MIB, ge=1024, le=64 * MIB, description="Largest request accepted.")
@@ -203,6 +206,16 @@ class Settings(BaseModel):
             raise ValueError(
                 "a loopback address or unix:path, because it is plaintext: "
                 f"set {variable('tls_cert')} and {variable('tls_key')} to serve others"
+            )
+        return value
+
+    @field_validator("workers")
+    @classmethod
+    def _check_workers(cls, value: int, info: ValidationInfo) -> int:
+        if value > 1 and str(info.data.get("listen", "")).startswith(UNIX):
+            raise ValueError(
+                f"1, because {variable('listen')} is a Unix socket, which only one process can serve: "
+                "several share an address host:port"
             )
         return value
 

@@ -40,6 +40,13 @@ def test_one_object_a_line(out: io.StringIO) -> None:
     assert line == {"event": "serving", "level": "info", "address": "unix:/s", "revision": 7}
 
 
+def test_each_line_of_a_worker_tells_its_number(out: io.StringIO) -> None:
+    logs.configure("info", "json", out, worker=2)
+    structlog.get_logger().info("serving")
+    logging.getLogger("library").warning("from elsewhere")
+    assert [line["worker"] for line in lines(out)] == [2, 2]
+
+
 def test_json_is_what_a_file_gets(out: io.StringIO) -> None:
     logs.configure("info", None, out)
     structlog.get_logger().info("serving")

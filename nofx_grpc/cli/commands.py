@@ -45,12 +45,20 @@ def serve(
     listen: Annotated[
         str, typer.Option(metavar="ADDRESS", help="host:port or unix:path, in place of NOFX_GRPC_LISTEN.")
     ] = "",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="How many processes serve, in place of NOFX_GRPC_WORKERS.")
+    ] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
-    from nofx_grpc import lifecycle
     from nofx_grpc.cli.announce import announce
 
-    lifecycle.serve(load(config, {"NOFX_GRPC_LISTEN": listen} if listen else {}), announce)
+    options = {"NOFX_GRPC_LISTEN": listen, "NOFX_GRPC_WORKERS": "" if workers is None else str(workers)}
+    settings = load(config, {name: value for name, value in options.items() if value})
+    if settings.workers > 1:
+        from nofx_grpc.workers import serve
+    else:
+        from nofx_grpc.lifecycle import serve
+    serve(settings, announce)
 
 
 @app.command()

@@ -50,15 +50,18 @@ ANONYMOUS = Identity("anonymous", "", frozenset())
 _REVISION = re.compile("[0-9]{1,19}")
 _POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.3
-_REFUSALS_ON_RECORD_PER_MINUTE = 60
+REFUSALS_ON_RECORD_PER_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may be at most, and how long a call waits for the revision that it asks for."""
+    """What a request may be at most, how long a call waits for the revision that it asks for, and how many refused
+    credentials go on record in a minute.
+    """
 
     request_bytes: int = 4 * 1024 * 1024
     min_revision_seconds: float = 5.0
+    refusals_on_record: int = REFUSALS_ON_RECORD_PER_MINUTE
 
 
 class Gate:
@@ -68,7 +71,7 @@ class Gate:
         self.db, self.envelope, self.limits = db, envelope, limits
         self.rules = MessageRules()
         self._tokens = tokens
-        self._refusals = RefusalBudget(_REFUSALS_ON_RECORD_PER_MINUTE)
+        self._refusals = RefusalBudget(limits.refusals_on_record)
         self.streams = OpenStreams(self._identify_again)
 
     def handler(self, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":

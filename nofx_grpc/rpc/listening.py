@@ -1,9 +1,11 @@
-"""The address that a server listens on: it must be this server's alone."""
+"""The address that a server listens on: it must be this server's alone, or that of the workers of one parent."""
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,40 @@ def socket_lock(address: str) -> Iterator[None]:
         except BlockingIOError:
             raise StartError(f"cannot listen on {address}: another server is running there") from None
         yield
+
+
+@contextlib.contextmanager
+def reserved(address: str) -> Iterator[str]:
+    """Hold a TCP address for workers that share it by SO_REUSEPORT; what they listen on, a port 0 replaced by one.
+
+    Raises StartError if somebody else has it, or it cannot be had.
+    """
+    host, port = host_and_port(address)
+    with contextlib.ExitStack() as held:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, *_, place in found:
+                port = _reserve(held, family, str(place[0]), port)
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            why = "another server is running there" if taken else error.strerror
+            raise StartError(f"cannot listen on {address}: {why}") from error
+        yield f"{address.rpartition(':')[0]}:{port}"
+
+
+def _reserve(held: contextlib.ExitStack, family: int, host: str, port: int) -> int:
+    """Bind a socket that does not listen; the port.  Raises OSError."""
+    bound = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    # It may be bound beside connections that are being closed, as gRPC does it, and so beside another parent's.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    taken: int = bound.getsockname()[1]
+    # So parents exclude each other by a name, which the kernel forgets when its holder ends.
+    name = held.enter_context(socket.socket(socket.AF_UNIX))
+    name.bind(f"\0nofx-grpc {host} {taken}")
+    # Only now, when it is known that nobody else has it: from here on whoever asks for it in this way may share it.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return taken
 
 
 def _check_socket_path(path: Path) -> None:

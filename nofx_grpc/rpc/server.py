@@ -38,6 +38,7 @@ class ServerOptions:
     keepalive_timeout_seconds: float = 20
     keepalive_min_ping_seconds: float = 10
     max_connection_age_seconds: float | None = None
+    shared: bool = False  # with other workers of the parent that holds the address
 
 
 class Server:
@@ -61,8 +62,9 @@ class Server:
     async def start(self) -> str:
         """Listen and serve; the address that clients use.  Raises StartError if the address cannot be had."""
         listen, credentials = self._options.listen, self._options.credentials
-        self._lock.enter_context(socket_lock(listen))
-        await check_free(listen)
+        if not self._options.shared:
+            self._lock.enter_context(socket_lock(listen))
+            await check_free(listen)
         try:
             if credentials is None:
                 port = self._server.add_insecure_port(listen)
@@ -110,8 +112,8 @@ def channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         *([] if age is None else [("grpc.max_connection_age_ms", _milliseconds(age))]),
         # Above ours, so that a message that is too large is refused in our words; gRPC's own limit is only a backstop.
         ("grpc.max_receive_message_length", options.request_bytes + _MEBIBYTE),
-        # Two servers must not share a port without a word.
-        ("grpc.so_reuseport", 0),
+        # Two servers must not share a port without a word.  Workers do; their parent keeps everybody else out.
+        ("grpc.so_reuseport", int(options.shared)),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),

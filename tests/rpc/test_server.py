@@ -67,6 +67,11 @@ def test_the_settings_become_the_options_of_grpc() -> None:
     }
 
 
+def test_a_port_is_shared_among_workers_only() -> None:
+    options = channel_options(server_options(Settings.load(None, {"NOFX_GRPC_WORKERS": "2"})))
+    assert dict(options)["grpc.so_reuseport"] == 1
+
+
 def test_the_defaults_agree_with_those_of_the_settings() -> None:
     settings = Settings.load(None, {})
     assert server_options(settings) == ServerOptions(settings.listen)
