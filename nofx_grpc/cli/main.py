@@ -3,7 +3,7 @@
 import sys
 import traceback
 
-from nofx_grpc.cli.reports import EXIT_FAILED, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, report_error
+from nofx_grpc.cli.reports import EXIT_FAILED, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, CommandFailed, report_error
 from nofx_grpc.errors import NofxError
 
 
@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
         _run(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else EXIT_FAILED
-    except NofxError as error:
+    except (NofxError, CommandFailed) as error:
         return report_error(error, as_json="--json" in arguments)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
