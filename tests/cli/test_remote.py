@@ -58,7 +58,10 @@ def test_the_servers_certificate_is_believed(data: Path) -> None:
 
 def test_without_a_credential_the_command_says_what_to_set(tmp_path: Path) -> None:
     env = {"NOFX_GRPC_DATA_DIR": str(tmp_path)}
-    with pytest.raises(CommandFailed, match="no credential: set NOFX_GRPC_TOKEN_FILE") as caught, connected("admin", env):
+    with (
+        pytest.raises(CommandFailed, match="no credential: set NOFX_GRPC_TOKEN_FILE") as caught,
+        connected("admin", env),
+    ):
         pass
     assert (caught.value.reason, caught.value.exit_code) == ("SETTINGS_ERROR", 3)
 
