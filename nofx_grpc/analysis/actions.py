@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from enum import StrEnum
-from math import isfinite
 from typing import Any, Final, NamedTuple
 
 _SMALLEST: Final = 1e-30
@@ -62,7 +61,7 @@ class Action(NamedTuple):
 
 def usable(number: float) -> float:
     """The number, or 0 if it is none that a trade can have: what is computed from usable numbers is finite."""
-    return number if isfinite(number) and _SMALLEST <= abs(number) <= _LARGEST else 0.0
+    return number if _SMALLEST <= abs(number) <= _LARGEST else 0.0
 
 
 def make_action(word: str, symbol: str, quantity: float, price: float, leverage: int, time: int) -> Action | None:

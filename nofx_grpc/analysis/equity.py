@@ -5,17 +5,24 @@ from itertools import pairwise
 from math import sqrt
 from typing import NamedTuple
 
+from nofx_grpc.analysis.actions import usable
+
 
 class Point(NamedTuple):
     """An account at a cycle."""
 
     time: int  # nanoseconds since 1970 in UTC
     balance: float  # the wallet, without the profit of open positions; 0 where the cycle could not read it
-    unrealized: float = 0.0  # the profit of open positions
+    unrealized: float  # the profit of open positions
 
     @property
     def equity(self) -> float:
         return self.balance + self.unrealized
+
+
+def make_point(time: int, balance: float, unrealized: float) -> Point:
+    """The point, with 0 for a number that no account can have."""
+    return Point(time, usable(balance), usable(unrealized))
 
 
 class Drawdown(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nofx_grpc.analysis.actions import Action, make_action
-from nofx_grpc.analysis.equity import Point
+from nofx_grpc.analysis.equity import make_point
 from nofx_grpc.analysis.performance import Cycle
 
 SAMPLE = Path(__file__).parents[1] / "data/nofx-sample"
@@ -53,7 +53,8 @@ def cycles(trader: str) -> list[Cycle]:
 
 def _cycle(record: dict[str, Any]) -> Cycle:
     account = record["account_state"]
-    point = Point(nanoseconds(record["timestamp"]), account["total_balance"], account["total_unrealized_profit"])
+    time = nanoseconds(record["timestamp"])
+    point = make_point(time, account["total_balance"], account["total_unrealized_profit"])
     found = [_action(entry) for entry in record["decisions"] or () if entry["success"]]
     return Cycle(point, [action for action in found if action])
 
