@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from nofx_grpc import data_dir
+from nofx_grpc.crypto.chain import ChainKey
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import MasterKeyError, StartError
 from nofx_grpc.housekeeping import Housekeeping, Keeping
@@ -22,6 +23,7 @@ from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.subscriptions import FeedOptions
 from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
 from nofx_grpc.settings import Settings
+from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend, backend_for
 from nofx_grpc.store.bootstrap import FirstStart, open_store
 from nofx_grpc.store.engine import Database
@@ -87,6 +89,7 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
     db = Database(
         backend,
         clock,
+        Chain(ChainKey(keys.keyring.audit), os.urandom),
         batch_size=settings.batch_size,
         batch_seconds=settings.batch_milliseconds / 1000,
         lock_timeout=settings.lock_timeout_seconds,

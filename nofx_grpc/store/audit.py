@@ -1,16 +1,21 @@
-"""The audit log: who did what, when, from where, and how it came out."""
+"""The audit log: who did what, when, from where, and how it came out.
+
+Each record is a link of a chain (`nofx_grpc.store.audit_chain`); the anchors say up to where a chain was pruned.
+"""
 
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, Table
+from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, Table, text
 
 from nofx_grpc.store import revisions
-from nofx_grpc.store.metadata import ByteOrderedText, key_column, metadata, text_column, time_column
+from nofx_grpc.store.metadata import key_column, metadata, text_column, time_column
 
 audit_log = Table(
     "audit_log",
     metadata,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    # The chain of the writer that wrote the record, and its place there, counted from 1 without a gap.
+    key_column("chain_id", primary_key=True),
+    Column("chain_position", BigInteger, primary_key=True, autoincrement=False),
     time_column("at"),
     key_column("principal"),
     text_column("role"),
@@ -22,10 +27,24 @@ audit_log = Table(
     text_column("reason"),
     Column("revision", BigInteger),
     text_column("request_id"),
-    # The chain of the process that wrote the record, its place in it, and its HMAC.
-    Column("chain_id", ByteOrderedText),
-    Column("chain_position", BigInteger),
-    Column("mac", LargeBinary),
+    Column("mac", LargeBinary, nullable=False),  # over all of the above and the mac of the record before
+)
+_COLUMNS = audit_log.c
+_REFUSED = text("outcome <> 'OK'")
+Index("ix_audit_log_at", _COLUMNS.at)
+Index("ix_audit_log_principal_at", _COLUMNS.principal, _COLUMNS.at)
+Index("ix_audit_log_method_at", _COLUMNS.method, _COLUMNS.at)
+Index("ix_audit_log_user_id_at", _COLUMNS.user_id, _COLUMNS.at)
+Index("ix_audit_log_outcome_at", _COLUMNS.outcome, _COLUMNS.at, sqlite_where=_REFUSED, postgresql_where=_REFUSED)
+
+audit_anchors = Table(
+    "audit_anchors",
+    metadata,
+    key_column("chain_id", primary_key=True),
+    Column("position", BigInteger, nullable=False),  # of the last record that was pruned
+    Column("mac", LargeBinary, nullable=False),  # that record's
+    time_column("pruned_at"),
+    Column("seal", LargeBinary, nullable=False),  # over all of the above
 )
 
 OK = "OK"

@@ -7,11 +7,12 @@ from datetime import datetime
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from nofx_grpc.crypto.chain import ChainKey
 from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring, nofx_record
 from nofx_grpc.errors import SchemaError
-from nofx_grpc.store import keys, revisions, tokens
+from nofx_grpc.store import audit_chain, keys, revisions, tokens
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.schema import migrate
@@ -63,8 +64,11 @@ def open_store(backend: Backend, master_text: str, first: FirstStart, now: datet
     def fill(connection: Connection) -> None:
         fill_new(connection, master_text, first, now, random)
 
+    def complete(connection: Connection) -> None:
+        audit_chain.seal_old_records(connection, ChainKey(unlock_in(connection, master_text).keyring.audit))
+
     try:
-        migrate(backend, fill)
+        migrate(backend, fill, complete)
         return unlock(backend, master_text)
     except DBAPIError as error:
         raise SchemaError(f"{backend.describe()} cannot be opened: {error.orig}") from error
@@ -76,8 +80,13 @@ def unlock(backend: Backend, master_text: str) -> LiveKeys:
     try:
         # In one snapshot: the keyring may be wrapped anew meanwhile, with another salt.
         connection.exec_driver_sql(backend.begin_read)
-        master = MasterKey.from_text(master_text, keys.read_salt(connection))
-        version = revisions.read_state(connection).keyring_version
-        return LiveKeys(master, Keyring.unlock(keys.read_all(connection), master), version)
+        return unlock_in(connection, master_text)
     finally:
         connection.close()
+
+
+def unlock_in(connection: Connection, master_text: str) -> LiveKeys:
+    """As `unlock`, in a transaction that runs."""
+    master = MasterKey.from_text(master_text, keys.read_salt(connection))
+    version = revisions.read_state(connection).keyring_version
+    return LiveKeys(master, Keyring.unlock(keys.read_all(connection), master), version)

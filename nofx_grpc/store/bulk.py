@@ -13,7 +13,9 @@ MOST_PARAMETERS = 16_000
 
 
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert rows that all name the columns that the first one names."""
+    """Insert rows that all name the columns that the first one names; none is nothing to do."""
+    if not rows:
+        return
     columns = list(rows[0])
     at_once = MOST_PARAMETERS // len(columns)
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"

@@ -8,6 +8,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection
 
+from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.reads import Answer, Committed, HeldReads, ReadsOnTheLoop
@@ -44,6 +45,7 @@ class Database:
         self,
         backend: Backend,
         clock: Callable[[], datetime],
+        chain: Chain,
         *,
         batch_size: int = 128,
         batch_seconds: float = 0.005,
@@ -56,6 +58,7 @@ class Database:
         self._writer = GroupCommitWriter(
             backend,
             clock,
+            chain,
             batch_size=batch_size,
             batch_seconds=batch_seconds,
             lock_timeout=lock_timeout,

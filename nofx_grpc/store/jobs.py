@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from nofx_grpc.errors import NofxError, StoreUnavailable
 from nofx_grpc.store import revisions
 
 
@@ -73,3 +74,16 @@ def text_of(error: BaseException) -> str:
     """The driver's words only: SQLAlchemy's text would carry the statement's parameters."""
     cause = cause_of(error)
     return f"{type(cause).__name__}: {cause.orig}" if isinstance(cause, DBAPIError) else type(cause).__name__
+
+
+def public(error: BaseException, explain: Callable[[BaseException], NofxError | None]) -> Exception:
+    """The error that a caller sees: for an error of the database, what it means for a client."""
+    if isinstance(error, CommitUncertain):
+        return StoreUnavailable("the connection was lost; the write may have taken effect")
+    error = cause_of(error)
+    if (explained := explain(error)) is not None:
+        return explained
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    # A future takes no StopIteration, and what is no Exception would end the event loop.
+    return RuntimeError(f"a write function raised {type(error).__name__}")

@@ -5,7 +5,7 @@ rows that it changes and into one `change_log` row for each.  The row lock makes
 same, and a rollback leaves no gap.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -182,12 +182,17 @@ def defer(connection: Connection, table: Table, row: Mapping[str, object]) -> No
     scope(connection).deferred.append((table, row))
 
 
-def finish(connection: Connection, batch: Batch, scopes: Iterable[Scope]) -> None:
-    """Write what the functions of one transaction have left for its end.  Called by the writer before COMMIT."""
+def deferred(scopes: Iterable[Scope]) -> dict[Table, list[Mapping[str, object]]]:
+    """The rows that the functions of one transaction have left for its end, by table."""
     rows: dict[Table, list[Mapping[str, object]]] = {}
     for current in scopes:
         for table, row in current.deferred:
             rows.setdefault(table, []).append(row)
+    return rows
+
+
+def finish(connection: Connection, batch: Batch, rows: Mapping[Table, Sequence[Mapping[str, object]]]) -> None:
+    """Write what was left for the end of a transaction.  Called by the writer before COMMIT."""
     for table, together in rows.items():
         insert_rows(connection, table, together)
     if batch.revision != batch.stored:

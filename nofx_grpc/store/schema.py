@@ -58,8 +58,12 @@ def inspect_store(backend: Backend) -> SchemaState:
     return state
 
 
-def migrate(backend: Backend, seed: Callable[[Connection], None]) -> bool:
-    """Bring the database to the newest schema, and `seed` it if it is new; True if anything had to be done.
+def migrate(
+    backend: Backend, seed: Callable[[Connection], None], complete: Callable[[Connection], None] | None = None
+) -> bool:
+    """Bring the database to the newest schema; True if anything had to be done.
+
+    A new one is seeded; for an older one `complete` does what needs more than the database.
 
     All of it is one transaction: a kill at any point leaves the database as it was.  Raises SchemaError if the
     database is not ours, is too new, or a migration fails, and StartError if it is locked or cannot be written.
@@ -78,6 +82,8 @@ def migrate(backend: Backend, seed: Callable[[Connection], None]) -> bool:
             backend.install_triggers(connection, TIMESTAMPED)
             if state is SchemaState.NEW:
                 seed(connection)
+            elif complete is not None:
+                complete(connection)
         return True
     finally:
         connection.close()

@@ -39,6 +39,7 @@ SECRET_COLUMNS: tuple[tuple[str, str], ...] = tuple(
 )
 
 INTERNAL_TABLES = (
+    audit.audit_anchors,
     audit.audit_log,
     keys.keyring,
     keys.master_key,

@@ -20,9 +20,11 @@ from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import ShuttingDown, StoreUnavailable
-from nofx_grpc.store import revisions
+from nofx_grpc.store import jobs, revisions
+from nofx_grpc.store.audit import audit_log
+from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend
-from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost, cause_of, deliver, fail, text_of
+from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost
 from nofx_grpc.store.reads import Follow, discard, read_committed
 from nofx_grpc.store.retry import retrying
 
@@ -38,6 +40,7 @@ class GroupCommitWriter:
         self,
         backend: Backend,
         clock: Callable[[], datetime],
+        chain: Chain,
         *,
         batch_size: int,
         batch_seconds: float,
@@ -45,7 +48,8 @@ class GroupCommitWriter:
         follow: Follow,
         envelope: Envelope | None,
     ) -> None:
-        self._backend, self._clock, self._follow, self._envelope = backend, clock, follow, envelope
+        self._backend, self._clock, self._chain = backend, clock, chain
+        self._follow, self._envelope = follow, envelope
         self._batch_size, self._batch_seconds, self._lock_timeout = batch_size, batch_seconds, lock_timeout
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="nofx-writer", daemon=True)
@@ -90,11 +94,11 @@ class GroupCommitWriter:
             self._run_batch(batch)
             crowded = len(batch) > 1
             with suppress(RuntimeError):  # the event loop is closed: nobody waits any more
-                job.future.get_loop().call_soon_threadsafe(deliver, batch)
+                job.future.get_loop().call_soon_threadsafe(jobs.deliver, batch)
         try:
             self._backend.checkpoint(self._connection)
         except Exception as error:  # noqa: BLE001  # all is committed: the next start does what this one could not
-            logger.warning("checkpoint_failed", error=text_of(error))
+            logger.warning("checkpoint_failed", error=jobs.text_of(error))
         self._connection.close()
 
     def _wait_for_company(self) -> None:
@@ -141,6 +145,7 @@ class GroupCommitWriter:
             if not self._backend.is_lost(self._connection):
                 raise
             discard(self._connection)
+            self._chain.renew()
             self._connection = self._backend.open_writer()
             self._connection.exec_driver_sql(self._backend.begin_write)
         self._seen, self._keyring_version = read_committed(self._connection)
@@ -166,8 +171,8 @@ class GroupCommitWriter:
         """No transaction can be begun: all who wait are told so at once, instead of waiting one after the other."""
         while (job := self._next()) is not None:
             batch.append(job)
-        logger.warning("write_refused", jobs=len(batch), error=text_of(error))
-        fail(batch, self._public(error))
+        logger.warning("write_refused", jobs=len(batch), error=jobs.text_of(error))
+        jobs.fail(batch, self._public(error))
 
     def _transaction(self, batch: list[Job]) -> None:
         """Run jobs until the batch is full, then commit; the transaction has begun."""
@@ -176,21 +181,24 @@ class GroupCommitWriter:
                 self._savepoint(job)
             self._commit(batch)
         except Exception as error:  # noqa: BLE001  # nobody may be left without an answer
-            logger.warning("batch_rolled_back", jobs=len(batch), error=text_of(error))
+            logger.warning("batch_rolled_back", jobs=len(batch), error=jobs.text_of(error))
             self._recover(batch, error)
         else:
             self.revision = self._seen
 
     def _commit(self, batch: list[Job]) -> None:
         """Raises CommitUncertain if nobody can tell whether it worked."""
-        done = (job.scope for job in batch if job.scope is not None)
-        revisions.finish(self._connection, self._batch, done)
+        rows = revisions.deferred(job.scope for job in batch if job.scope is not None)
+        rows[audit_log] = self._chain.link(rows.get(audit_log, ()))
+        revisions.finish(self._connection, self._batch, rows)
         try:
             self._connection.exec_driver_sql(self._backend.commit(self._batch.revision))
         except DBAPIError as error:
             if self._backend.commit_is_uncertain(error):
+                self._chain.renew()
                 raise CommitUncertain from error
             raise
+        self._chain.committed()
 
     def _gather(self, batch: list[Job]) -> Iterator[Job]:
         """The first job, then those that wait behind it, as long as there is room and time."""
@@ -247,13 +255,13 @@ class GroupCommitWriter:
             self._refuse(batch, error)
             return
         if isinstance(error, CommitUncertain):
-            fail(batch, self._public(error))
+            jobs.fail(batch, self._public(error))
             return
         for position, job in enumerate(batch):
             try:
                 retrying(partial(self._alone, job), self._may_run_again)
             except Refused as failure:
-                fail(batch[position:], self._public(failure))
+                jobs.fail(batch[position:], self._public(failure))
                 return
             except Exception as failure:  # noqa: BLE001  # handed to the caller
                 job.error = self._public(failure)
@@ -271,7 +279,7 @@ class GroupCommitWriter:
         self.revision = self._seen
 
     def _may_run_again(self, error: Exception) -> bool:
-        return not isinstance(error, CommitUncertain | Refused) and self._backend.is_transient(cause_of(error))
+        return not isinstance(error, CommitUncertain | Refused) and self._backend.is_transient(jobs.cause_of(error))
 
     def _rollback(self) -> None:
         """Roll back what is left of the transaction."""
@@ -279,19 +287,10 @@ class GroupCommitWriter:
             try:
                 self._connection.exec_driver_sql("ROLLBACK")
             except DBAPIError as error:
-                logger.warning("rollback_failed", error=text_of(error))
+                logger.warning("rollback_failed", error=jobs.text_of(error))
 
     def _public(self, error: BaseException) -> Exception:
-        """The error that the caller sees: for an error of the database, what it means for a client."""
-        if isinstance(error, CommitUncertain):
-            return StoreUnavailable("the connection was lost; the write may have taken effect")
-        error = cause_of(error)
-        if (explained := self._backend.explain(error)) is not None:
-            return explained
-        if isinstance(error, Exception) and not isinstance(error, StopIteration):
-            return error
-        # A future takes no StopIteration, and what is no Exception would end the event loop.
-        return RuntimeError(f"a write function raised {type(error).__name__}")
+        return jobs.public(error, self._backend.explain)
 
     def _on_driver(self, sql: str) -> Any:
         """Run a statement on the driver, and return its cursor: through Core it would cost ten times as much."""

@@ -62,7 +62,9 @@ async def test_a_thousand_codes_are_one_transaction(service: RunningService) -> 
 
 async def test_an_import_is_on_record_by_number(service: RunningService) -> None:
     await send(service, numbered(1500))
-    records = await service.rows("SELECT method, resources, outcome FROM audit_log ORDER BY id DESC LIMIT 2")
+    records = await service.rows(
+        "SELECT method, resources, outcome FROM audit_log ORDER BY chain_position DESC LIMIT 2"
+    )
     method = "/nofx_grpc.v1.BetaCodes/ImportBetaCodes"
     assert records == [(method, f"create beta code /({number} codes)", "OK") for number in (500, 1000)]
 

@@ -96,7 +96,9 @@ async def jwt_secret_after_restart(data_dir: Path, stored: str | None) -> tuple[
             sealed = envelope.seal(stored, Location("system_config", "value", "", "jwt_secret"))
             await service.execute("UPDATE system_config SET value = ? WHERE key = 'jwt_secret'", sealed)
     async with running_service(data_dir) as service:
-        made = await service.rows("SELECT principal, method, resources FROM audit_log ORDER BY id DESC LIMIT 1")
+        made = await service.rows(
+            "SELECT principal, method, resources FROM audit_log ORDER BY chain_position DESC LIMIT 1"
+        )
         return (await reveal(service.client("gateway"), "jwt_secret")).value, made[0] if made else ()
 
 

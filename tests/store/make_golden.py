@@ -11,7 +11,8 @@ from contextlib import closing
 from pathlib import Path
 
 from nofx_grpc.crypto.envelope import Location
-from nofx_grpc.store import exchanges, models, revisions, traders, users
+from nofx_grpc.store import audit, exchanges, models, revisions, traders, users
+from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.schema import newest_version
 from tests.store.support import exchange, make_sqlite, model, trader, user
 from tests.support.clock import FakeClock
@@ -42,7 +43,10 @@ def fill(directory: Path) -> None:
         models.resource.create(connection, model())
         exchanges.resource.create(connection, exchange(api_key=sealed))
         traders.resource.create(connection, trader())
-        revisions.finish(connection, batch, [scope])
+        audit.append(connection, AuditRecord("token:golden", "admin", "/golden.Golden/Fill", "local"))
+        rows, chain = revisions.deferred([scope]), store.chain()
+        rows[audit.audit_log] = chain.link(rows[audit.audit_log])
+        revisions.finish(connection, batch, rows)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, event
 
+from nofx_grpc.crypto.chain import ChainKey
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.crypto.keyring import Keyring
 from nofx_grpc.store import exchanges, models, traders, users
+from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend, backend_for
 from nofx_grpc.store.bootstrap import FirstStart, open_store
 from nofx_grpc.store.engine import Database
@@ -52,10 +54,14 @@ class Store:
     def envelope(self) -> Envelope:
         return Envelope(self.keyring)
 
+    def chain(self) -> Chain:
+        """The chain of a writer of its own."""
+        return Chain(ChainKey(self.keyring.audit), os.urandom)
+
     @asynccontextmanager
     async def open(self, backend: Backend | None = None, **options: Any) -> AsyncIterator[Database]:
         """A database that is open until the block ends."""
-        database = Database(backend or self.connect(), self.clock, **options)
+        database = Database(backend or self.connect(), self.clock, self.chain(), **options)
         database.open()
         try:
             yield database

@@ -98,7 +98,7 @@ async def test_a_scan_leaves_the_event_loop_free(database: Database) -> None:
 
 
 async def test_a_database_that_was_never_opened_can_be_closed(store: Store) -> None:
-    await Database(store.connect(), store.clock).close()
+    await Database(store.connect(), store.clock, store.chain()).close()
 
 
 async def test_closing_twice_is_closing_once(store: Store) -> None:

@@ -68,13 +68,13 @@ import asyncio, json, resource, signal, sys
 from nofx_grpc.store import users
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Database
-from tests.store.support import user
+from tests.store.support import make_store, user
 from tests.support.clock import FakeClock
 
 async def main():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     backend = backend_for(sys.argv[1])
-    database = Database(backend, FakeClock(), batch_seconds=0.5)
+    database = Database(backend, FakeClock(), make_store(sys.argv[1], FakeClock()).chain(), batch_seconds=0.5)
     database.open()
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (backend.path.stat().st_size + 300_000, limit))

@@ -11,8 +11,11 @@ from tests.store.support import ROOT, Store
 SECONDS = 2.0
 
 WRITE_FOR_A_WHILE = """
-import asyncio, json, sys, time
+import asyncio, json, os, sys, time
+from nofx_grpc.crypto.chain import ChainKey
+from nofx_grpc.crypto.keyring import Key
 from nofx_grpc.store import users
+from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Database
 from tests.store.support import user
@@ -21,7 +24,7 @@ from tests.support.clock import FakeClock
 url, name, start, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
 
 async def main():
-    database = Database(backend_for(url), FakeClock())
+    database = Database(backend_for(url), FakeClock(), Chain(ChainKey(Key("test", b"k" * 32)), os.urandom))
     database.open()
     answers, longest = [], 0.0
 

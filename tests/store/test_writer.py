@@ -203,7 +203,9 @@ def record(method: str) -> AuditRecord:
 
 
 async def recorded(database: Database) -> list[str]:
-    rows = await database.scan(lambda c: c.exec_driver_sql("SELECT method FROM audit_log ORDER BY id").scalars().all())
+    rows = await database.scan(
+        lambda c: c.exec_driver_sql("SELECT method FROM audit_log ORDER BY chain_position").scalars().all()
+    )
     return list(rows.value)
 
 

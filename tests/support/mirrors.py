@@ -85,5 +85,5 @@ async def delete(service: RunningService, id: str) -> None:
 
 
 async def records(service: RunningService, method: str) -> list[tuple[Any, ...]]:
-    where = "SELECT user_id, resources, revision FROM audit_log WHERE method LIKE ? AND outcome = 'OK' ORDER BY id"
-    return await service.rows(where, f"%/{method}")
+    sql = "SELECT user_id, resources, revision FROM audit_log WHERE method LIKE ? AND outcome = 'OK'"
+    return await service.rows(f"{sql} ORDER BY chain_position", f"%/{method}")

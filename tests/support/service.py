@@ -170,7 +170,9 @@ class RunningService:
     async def last_record(self, *columns: str) -> tuple[Any, ...]:
         """What these columns of the newest audit record hold."""
         found = await self.app.db.scan(
-            lambda connection: connection.exec_driver_sql("SELECT * FROM audit_log ORDER BY id DESC LIMIT 1").one()
+            lambda connection: connection.exec_driver_sql(
+                "SELECT * FROM audit_log ORDER BY chain_position DESC LIMIT 1"
+            ).one()
         )
         return tuple(getattr(found.value, column) for column in columns)
 
