@@ -182,6 +182,7 @@ class RevisionCompacted(OutOfRange):
             "state again",
             metadata={"wanted": str(wanted), "oldest_revision": str(oldest)},
         )
+        self.oldest = oldest
 
 
 class HistoryChanged(OutOfRange):

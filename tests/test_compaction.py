@@ -2,11 +2,13 @@
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from nofx_grpc import housekeeping
+from nofx_grpc.services import feed, watch_snapshot
 from nofx_grpc.store import changes
 from tests.support.clock import FakeClock
 from tests.support.service import RunningService, running_service
@@ -79,6 +81,29 @@ async def test_it_changes_no_revision(service: RunningService, clock: FakeClock)
     clock.advance(hours=25)
     await service.app.housekeeping.sweep()
     assert await service.revision() == before and await logged(service) == []
+
+
+async def test_a_snapshot_that_takes_too_long_holds_up_compaction_no_more(
+    service: RunningService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(watch_snapshot, "PAGE_ROWS", 1)
+    client = service.client()
+    first = await create_exchange(client, "first")
+    scan, pages = service.app.db.scan, 0
+
+    async def slow(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal pages
+        if fn is watch_snapshot._page and (pages := pages + 1) == 2:  # the client has read the first page at last
+            await create_exchange(client, "second")
+            clock.advance(hours=25)
+            await service.app.housekeeping.compact()
+        return await scan(fn, *args, **kwargs)
+
+    monkeypatch.setattr(service.app.db, "scan", slow)
+    call = Watching(client, ["EXCHANGE"], send_initial_state=True).call
+    refusal = await ended(call, grpc.StatusCode.OUT_OF_RANGE, "REVISION_COMPACTED")
+    assert refusal.metadata["wanted"] == str(first.revision)
 
 
 async def test_what_a_snapshot_in_progress_needs_stays(service: RunningService, clock: FakeClock) -> None:

@@ -5,6 +5,7 @@ Each commit is read once and handed to every stream that wants it.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 
@@ -19,6 +20,7 @@ from nofx_grpc.store.engine import Database
 logger = structlog.get_logger(__name__)
 
 PAGE = 500  # changes that are read at one time
+HOLD_SECONDS = 15 * 60.0  # how long a stream may keep changes from being compacted
 
 
 class Feed:
@@ -30,7 +32,7 @@ class Feed:
         self._places: dict[Wanted, set[Subscription | Bell]] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._held: dict[object, int] = {}
+        self._held: dict[object, tuple[int, float]] = {}
         db.on_commit = self._woken.set
 
     async def follow(self, after: int, wanted: Wanted) -> AsyncGenerator[Delivery | Reached, None]:
@@ -67,9 +69,12 @@ class Feed:
 
     @contextmanager
     def holding(self, revision: int) -> Iterator[None]:
-        """Keep the changes after this revision from being compacted by this process."""
+        """Keep the changes after this revision from being compacted by this process, for a quarter of an hour at most.
+
+        A client that reads no faster than that must not make the log grow for ever.
+        """
         key = object()
-        self._held[key] = revision
+        self._held[key] = revision, time.monotonic() + HOLD_SECONDS
         try:
             yield
         finally:
@@ -83,7 +88,8 @@ class Feed:
     @property
     def held(self) -> int | None:
         """The oldest revision that somebody here holds."""
-        return min(self._held.values(), default=None)
+        now = time.monotonic()
+        return min((revision for revision, until in self._held.values() if until > now), default=None)
 
     @property
     def _running(self) -> bool:
@@ -131,7 +137,7 @@ class Feed:
             except ShuttingDown:
                 return
             except RevisionCompacted as error:
-                self._fail(error)
+                self._pass_over(error)
             except Exception:
                 if not failing:  # said once, not at every poll
                     logger.exception("feed_failed", position=self._position)
@@ -142,11 +148,12 @@ class Feed:
             self._woken.clear()
 
     async def _catch_up(self) -> None:
-        while self._position < await self._db.latest():
+        complete = self._position >= await self._db.latest()
+        while not complete:
             page = (await self._db.scan(changes.after, self._position, PAGE)).value
             for commit in page.commits:
                 self._publish(commit)
-            self._position = page.revision
+            self._position, complete = page.revision, page.complete
             for same in self._places.values():
                 for place in same:
                     place.reach(page.revision)
@@ -157,10 +164,13 @@ class Feed:
                 for place in same:
                     place.put(delivery)
 
-    def _fail(self, error: Exception) -> None:
+    def _pass_over(self, error: RevisionCompacted) -> None:
+        """End the streams that need what the log does not tell any more, and go on with what it does."""
         for same in self._places.values():
             for place in same:
-                place.fail(error)
+                if place.reached < error.oldest:
+                    place.fail(error)
+        self._position = error.oldest
 
 
 def select(commit: Commit, wanted: Wanted) -> Delivery | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from nofx_grpc.errors import SlowReader
+from nofx_grpc.errors import RevisionCompacted, SlowReader
 from nofx_grpc.store.changes import Change, Commit
 
 
@@ -56,12 +56,12 @@ class Subscription:
         self._queue: deque[Delivery] = deque()
         self._bytes = 0
         self._slow = False
-        self._error: Exception | None = None
+        self._error: RevisionCompacted | None = None
         self._woken = asyncio.Event()
         self.reached = after
 
     def put(self, delivery: Delivery) -> None:
-        if delivery.commit.revision <= self.reached or self._slow:
+        if delivery.commit.revision <= self.reached or self._slow or self._error is not None:
             return
         self._queue.append(delivery)
         self._bytes += delivery.size
@@ -74,16 +74,19 @@ class Subscription:
 
     def reach(self, revision: int) -> None:
         """Everything up to this revision has been put."""
-        self.reached = max(self.reached, revision)
+        if self._error is None:
+            self.reached = max(self.reached, revision)
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, error: RevisionCompacted) -> None:
+        """Take no more: what follows is not what comes next."""
         self._error = error
         self._woken.set()
 
     async def next(self) -> Delivery | Reached:
         """The next delivery; after a while without one, how far the feed has come.
 
-        Raises SlowReader if deliveries were lost because they were not taken in time.
+        Raises SlowReader if deliveries were lost because they were not taken in time; after the last delivery,
+        RevisionCompacted if the log no longer tells what comes next.
         """
         if not self._queue and not self._slow:
             with suppress(TimeoutError):
@@ -110,7 +113,6 @@ class Bell:
         self.wanted = wanted
         self.first = self.last = 0
         self.reached = after
-        self._error: Exception | None = None
         self._woken = asyncio.Event()
 
     def put(self, delivery: Delivery) -> None:
@@ -121,8 +123,9 @@ class Bell:
     def reach(self, revision: int) -> None:
         self.reached = max(self.reached, revision)
 
-    def fail(self, error: Exception) -> None:
-        self._error = error
+    def fail(self, error: RevisionCompacted) -> None:
+        """There may have been something: whether it is too late to read of it, the stream finds out by itself."""
+        self.first, self.last = self.first or self.reached + 1, error.oldest
         self._woken.set()
 
     async def next(self, position: int, timeout: float) -> tuple[bool, int]:
@@ -135,8 +138,6 @@ class Bell:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._woken.wait()
-        if self._error is not None:
-            raise self._error
         rung, nothing = bool(self.last), self.first - 1 if self.first else self.reached
         self._clear()
         return rung, max(position, nothing)
