@@ -56,7 +56,7 @@ class GetDecisionStatisticsRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     TRADER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user that owns the trader."""
+    """The user whose trader it is; empty to name the trader by its id alone."""
     trader_id: _builtins.str
     """The trader."""
     def __init__(
@@ -142,7 +142,7 @@ class AnalyzePerformanceRequest(_message.Message):
     LOOKBACK_CYCLES_FIELD_NUMBER: _builtins.int
     TRADE_LIMIT_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """The user that owns the trader."""
+    """The user whose trader it is; empty to name the trader by its id alone."""
     trader_id: _builtins.str
     """The trader."""
     lookback_cycles: _builtins.int
