@@ -421,6 +421,8 @@ class SymbolPerformance(_message.Message):
     WIN_RATE_FIELD_NUMBER: _builtins.int
     TOTAL_PNL_FIELD_NUMBER: _builtins.int
     AVERAGE_PNL_FIELD_NUMBER: _builtins.int
+    TOTAL_WON_FIELD_NUMBER: _builtins.int
+    TOTAL_LOST_FIELD_NUMBER: _builtins.int
     symbol: _builtins.str
     """The symbol."""
     total_trades: _builtins.int
@@ -435,6 +437,10 @@ class SymbolPerformance(_message.Message):
     """The sum of profits and losses."""
     average_pnl: _builtins.float
     """The average profit or loss."""
+    total_won: _builtins.float
+    """The sum of profits."""
+    total_lost: _builtins.float
+    """The sum of losses, negative."""
     def __init__(
         self,
         *,
@@ -445,10 +451,12 @@ class SymbolPerformance(_message.Message):
         win_rate: _builtins.float = ...,
         total_pnl: _builtins.float = ...,
         average_pnl: _builtins.float = ...,
+        total_won: _builtins.float = ...,
+        total_lost: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_pnl", b"average_pnl", "losing_trades", b"losing_trades", "symbol", b"symbol", "total_pnl", b"total_pnl", "total_trades", b"total_trades", "win_rate", b"win_rate", "winning_trades", b"winning_trades"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["average_pnl", b"average_pnl", "losing_trades", b"losing_trades", "symbol", b"symbol", "total_lost", b"total_lost", "total_pnl", b"total_pnl", "total_trades", b"total_trades", "total_won", b"total_won", "win_rate", b"win_rate", "winning_trades", b"winning_trades"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
