@@ -1,16 +1,21 @@
-"""What is done once a minute, off the way of requests: what has expired goes, which tokens were used is noted."""
+"""What is done once a minute, off the way of requests: what has expired goes, which tokens were used is noted.
+
+What concerns the store as a whole is done by one process at a time; when that one ends or dies, another takes over.
+Two at once, as where one was stopped in the middle for long, would do no harm: they would do the same work twice.
+"""
 
 import asyncio
 import random
+import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.services.feed import Feed
-from nofx_grpc.store import accounts, changes, login_tokens, request_ids, tokens
+from nofx_grpc.store import accounts, changes, login_tokens, processes, request_ids, tokens
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.live_keys import LiveKeys
 
@@ -41,6 +46,7 @@ class Housekeeping:
     clock: Callable[[], datetime]
     keeping: Keeping
     keys: LiveKeys
+    process: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     async def run(self) -> None:
         """Sweep about once a minute, until cancelled.  What fails is logged, and tried again the next time."""
@@ -50,17 +56,24 @@ class Housekeeping:
             await self.sweep()
 
     async def sweep(self) -> None:
-        """Do all of it once."""
+        """Do all of it once: what is this process's own, and the rest if it is the one that does it."""
+        await self.note_used_tokens()
+        self.keys.forget_retired()
+        if not await self._write("processes", processes.check_in, self.process, self.feed.held):
+            return
         now = self.clock()
         await self._repeat("request_ids", AT_ONCE, request_ids.forget_before, now - self.keeping.request_ids, AT_ONCE)
         await self._repeat("login_tokens", AT_ONCE, login_tokens.forget_before, now, AT_ONCE)
         await self._repeat("registrations", REGISTRATIONS_AT_ONCE, accounts.remove_expired, REGISTRATIONS_AT_ONCE)
-        await self.note_used_tokens()
         await self.compact()
-        self.keys.forget_retired()
+
+    async def end(self) -> None:
+        """Do what is left at the end of the process."""
+        await self.note_used_tokens()
+        await self._write("processes", processes.check_out, self.process)
 
     async def compact(self) -> None:
-        """Forget the changes that nobody can ask for any more, but none that a stream of this process needs."""
+        """Forget the changes that nobody can ask for any more, but none that a stream needs."""
         before = self.clock() - self.keeping.changes
         done = AT_ONCE
         while done:
@@ -71,10 +84,11 @@ class Housekeeping:
         """The revision up to which changes may go; 0 if none may, or if it cannot be told."""
         try:
             last = (await self.db.scan(changes.removable, before, self.keeping.most_changes, AT_ONCE)).value
+            elsewhere = (await self.db.read(processes.oldest_held, self.process)).value
         except Exception:
             logger.exception("housekeeping_failed", what="change_log")
             return 0
-        return last if self.feed.held is None else min(last, self.feed.held)
+        return min([last, *(held for held in (self.feed.held, elsewhere) if held is not None)])
 
     async def note_used_tokens(self) -> None:
         """Write down when the tokens were used last."""

@@ -57,7 +57,7 @@ async def _drain(app: App, housekeeping: "asyncio.Task[None]") -> None:
     logger.info("draining", grace_seconds=app.settings.shutdown_grace_seconds)
     housekeeping.cancel()
     await app.server.stop(app.settings.shutdown_grace_seconds)
-    await app.housekeeping.note_used_tokens()
+    await app.housekeeping.end()
 
 
 def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event:
