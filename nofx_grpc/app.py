@@ -67,7 +67,7 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     )
     tokens = Tokens(db, clock)
     feed = Feed(db, feed_options(settings))
-    services = build_services(envelope, pages, login_options(settings), feed)
+    services = build_services(keys, pages, login_options(settings), feed)
     gate = Gate(db, envelope, tokens, limits)
     server = Server(gate, services, server_options(settings))
     housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings), keys)

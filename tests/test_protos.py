@@ -40,7 +40,8 @@ PERMISSIONS = {
     "ADMIN": """
         Users.CreateUser Users.UpdateUser Users.DeleteUser Users.SetPassword SystemConfig.SetSystemConfig
         SystemConfig.ImportConfigFile BetaCodes.ImportBetaCodes BetaCodes.GenerateBetaCodes BetaCodes.DeleteBetaCode
-        Admin.CreateToken Admin.ListTokens Admin.RevokeToken""",
+        Admin.CreateToken Admin.ListTokens Admin.RevokeToken Admin.ListKeys Admin.RotateKey Admin.Reencrypt
+        Admin.RetireKey""",
 }
 # Closed to tokens that are limited to one user, because they name none.
 NAME_NO_USER = """
@@ -48,10 +49,11 @@ NAME_NO_USER = """
     SystemConfig.ListSystemConfig SystemConfig.SetSystemConfig SystemConfig.ImportConfigFile
     SystemConfig.AccessSystemSecret BetaCodes.ImportBetaCodes BetaCodes.GenerateBetaCodes
     BetaCodes.ValidateBetaCode BetaCodes.ListBetaCodes BetaCodes.DeleteBetaCode BetaCodes.GetBetaCodeStats
-    Admin.CreateToken Admin.ListTokens Admin.RevokeToken""".split()
+    Admin.CreateToken Admin.ListTokens Admin.RevokeToken
+    Admin.ListKeys Admin.RotateKey Admin.Reencrypt Admin.RetireKey""".split()
 OPEN_TO_SCOPED = {"Models.ListSupportedModels", "Exchanges.ListSupportedExchanges", "SystemConfig.GetPublicConfig"}
 
-RESOURCES = {"User", "Model", "Exchange", "SignalSource", "Trader", "ConfigEntry", "BetaCode", "Token"}
+RESOURCES = {"User", "Model", "Exchange", "SignalSource", "Trader", "ConfigEntry", "BetaCode", "Token", "Key"}
 SECRET_NAME = re.compile(
     r"(.*_)?(password|api_key|secret_key|private_key|secret)|otp_code|otpauth_uri|login_token"
     r"|custom_api_url|coin_pool_url|oi_top_url"
@@ -170,7 +172,8 @@ def test_rpc_that_may_not_be_repeated_takes_a_request_id(name: str) -> None:
 @each_method
 def test_only_what_is_read_has_no_side_effects(name: str) -> None:
     options = METHODS[name].GetOptions()
-    reads = options.Extensions[common_pb2.permission] == common_pb2.PERMISSION_READ or name == "Admin.ListTokens"
+    reads = options.Extensions[common_pb2.permission] == common_pb2.PERMISSION_READ
+    reads |= name in {"Admin.ListTokens", "Admin.ListKeys"}
     assert (options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS) == reads
 
 

@@ -86,6 +86,6 @@ async def _create(settings: Settings, request: pb.CreateTokenRequest) -> pb.Toke
         call = Call(
             _METHOD, identity, "local", db, keys.envelope, pb.Token, request=request, user_id=request.token.user_id
         )
-        return await Admin(Pages(keys.envelope, utc_now)).CreateToken(request, call)
+        return await Admin(Pages(keys.envelope, utc_now), keys).CreateToken(request, call)
     finally:
         await db.close()

@@ -6,6 +6,7 @@ from nofx_grpc.client.rpcs import Caller, ClientStream, Mode, Paged, ServerStrea
 from nofx_grpc.v1 import admin_pb2 as admin
 from nofx_grpc.v1 import beta_codes_pb2 as beta_codes
 from nofx_grpc.v1 import exchanges_pb2 as exchanges
+from nofx_grpc.v1 import keys_pb2 as keys
 from nofx_grpc.v1 import models_pb2 as models
 from nofx_grpc.v1 import signal_sources_pb2 as signal_sources
 from nofx_grpc.v1 import system_config_pb2 as system_config
@@ -137,13 +138,17 @@ class Watch(Service[Mode]):
 
 
 class Admin(Service[Mode]):
-    """The service itself: tokens."""
+    """The service itself: tokens, and the keys that seal what is stored."""
 
     DESCRIPTOR = admin.DESCRIPTOR.services_by_name["Admin"]
 
     create_token = Unary(admin.CreateTokenRequest, admin.Token)
     list_tokens = Paged(admin.ListTokensRequest, admin.ListTokensResponse, lambda page: page.tokens)
     revoke_token = Unary(admin.RevokeTokenRequest, admin.RevokeTokenResponse)
+    list_keys = Paged(keys.ListKeysRequest, keys.ListKeysResponse, lambda page: page.keys)
+    rotate_key = Unary(keys.RotateKeyRequest, keys.RotateKeyResponse)
+    reencrypt = ServerStream(keys.ReencryptRequest, keys.ReencryptResponse)
+    retire_key = Unary(keys.RetireKeyRequest, keys.RetireKeyResponse)
 
 
 class Services(Generic[Mode]):

@@ -67,7 +67,11 @@ class _Ciphers(NamedTuple):
 
 
 class Envelope:
-    """Seals under the keyring's primary key; opens what any of its data keys sealed. Safe to share between threads."""
+    """Seals under the keyring's primary key; opens what any of its data keys sealed. Safe to share between threads.
+
+    ``nofx_v1`` is the key of NOFX, if the keyring has it. Nothing is opened by it here: what NOFX encrypted is bound to
+    no place.
+    """
 
     def __init__(self, keyring: Keyring, random: Random = os.urandom) -> None:
         # Copied for each fingerprint, never updated: the key schedule is half the cost of a short HMAC.
@@ -82,6 +86,7 @@ class Envelope:
         """Go over to this keyring, at once for all threads; ``retired`` keys still open.  Fingerprints stay."""
         by_id = {key.id: AESGCM(key.secret) for key in (*retired, *keyring.data.values())}
         self._ciphers = _Ciphers(keyring.primary.id, by_id[keyring.primary.id], by_id)
+        self.nofx_v1 = keyring.nofx_v1
 
     @property
     def primary_id(self) -> str:

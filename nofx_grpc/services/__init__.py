@@ -1,6 +1,5 @@
 """The services: for each noun, check the request, call the store, convert the answer."""
 
-from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.services.admin import Admin
 from nofx_grpc.services.beta_codes import BetaCodes
 from nofx_grpc.services.exchanges import Exchanges
@@ -13,14 +12,16 @@ from nofx_grpc.services.system_config import SystemConfig
 from nofx_grpc.services.traders import Traders
 from nofx_grpc.services.users import Users
 from nofx_grpc.services.watch import Watch
+from nofx_grpc.store.live_keys import LiveKeys
 
 Service = Admin | BetaCodes | Exchanges | Models | SignalSources | SystemConfig | Traders | Users | Watch
 
 
-def build_services(envelope: Envelope, pages: Pages, logins: LoginOptions, feed: Feed) -> list[Service]:
+def build_services(keys: LiveKeys, pages: Pages, logins: LoginOptions, feed: Feed) -> list[Service]:
     """Every service that there is."""
+    envelope = keys.envelope
     return [
-        Admin(pages),
+        Admin(pages, keys),
         BetaCodes(pages),
         Exchanges(envelope, pages),
         Models(envelope, pages),

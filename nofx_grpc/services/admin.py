@@ -1,4 +1,4 @@
-"""The service Admin: the tokens of the callers of this service."""
+"""The service Admin: the tokens of the callers of this service, and the keys (see `keys`)."""
 
 import os
 from datetime import datetime
@@ -8,7 +8,7 @@ from nofx_grpc.crypto.tokens import new_token_secret, token_hash
 from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.convert import to_timestamp
-from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.keys import Keys
 from nofx_grpc.store import tokens
 from nofx_grpc.store.resources import UNWRITTEN
 from nofx_grpc.store.tokens import Token
@@ -18,13 +18,10 @@ from nofx_grpc.v1 import common_pb2
 _REVEALING = ("reveal", "reveal_system")
 
 
-class Admin:
-    """Creates, lists and revokes tokens."""
+class Admin(Keys):
+    """Creates, lists and revokes tokens; what it does with keys is inherited."""
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Admin"]
-
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
 
     async def CreateToken(self, request: pb.CreateTokenRequest, call: Call) -> pb.Token:
         check_token(request.token)

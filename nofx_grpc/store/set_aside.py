@@ -1,8 +1,14 @@
 """What an adopted database held that could not be kept valid: sealed, reported, never dropped."""
 
+import json
+from contextlib import suppress
+
 from sqlalchemy import BigInteger, Column, Connection, Integer, Table, insert, select
 
 from nofx_grpc.crypto.envelope import Location
+from nofx_grpc.crypto.keyring import Key
+from nofx_grpc.crypto.nofx import PREFIX, NofxSecretDamaged, is_nofx_ciphertext
+from nofx_grpc.crypto.nofx import open_nofx as open_nofx_text
 from nofx_grpc.store.metadata import key_column, metadata, text_column, time_column
 
 set_aside = Table(
@@ -31,6 +37,18 @@ def keep(connection: Connection, rows: list[dict[str, object]]) -> None:
 def read_all(connection: Connection) -> list[dict[str, str]]:
     """Everything set aside, content sealed."""
     return [dict(row._mapping) for row in connection.execute(_ALL)]
+
+
+def open_nofx(content: str, key: Key | None) -> str:
+    """The same content with every value opened that NOFX's key has encrypted; what does not open stays as it is."""
+    if key is None or PREFIX not in content:
+        return content
+    values = json.loads(content)
+    for name, value in values.items():
+        if isinstance(value, str) and is_nofx_ciphertext(value):
+            with suppress(NofxSecretDamaged):
+                values[name] = open_nofx_text(value, key.secret)
+    return json.dumps(values, ensure_ascii=False)
 
 
 def location(source_table: str, source_key: str, code: str) -> Location:

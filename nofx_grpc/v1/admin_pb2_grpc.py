@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from nofx_grpc.v1 import admin_pb2 as nofx__grpc_dot_v1_dot_admin__pb2
+from nofx_grpc.v1 import keys_pb2 as nofx__grpc_dot_v1_dot_keys__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class AdminStub:
-    """Manages the tokens of the callers of this service.
+    """Manages the tokens of the callers of this service, and the keys that seal what it stores.
     """
 
     def __init__(self, channel):
@@ -50,10 +51,30 @@ class AdminStub:
                 request_serializer=nofx__grpc_dot_v1_dot_admin__pb2.RevokeTokenRequest.SerializeToString,
                 response_deserializer=nofx__grpc_dot_v1_dot_admin__pb2.RevokeTokenResponse.FromString,
                 _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/nofx_grpc.v1.Admin/ListKeys',
+                request_serializer=nofx__grpc_dot_v1_dot_keys__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/nofx_grpc.v1.Admin/RotateKey',
+                request_serializer=nofx__grpc_dot_v1_dot_keys__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+        self.Reencrypt = channel.unary_stream(
+                '/nofx_grpc.v1.Admin/Reencrypt',
+                request_serializer=nofx__grpc_dot_v1_dot_keys__pb2.ReencryptRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.ReencryptResponse.FromString,
+                _registered_method=True)
+        self.RetireKey = channel.unary_unary(
+                '/nofx_grpc.v1.Admin/RetireKey',
+                request_serializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
-    """Manages the tokens of the callers of this service.
+    """Manages the tokens of the callers of this service, and the keys that seal what it stores.
     """
 
     def CreateToken(self, request, context):
@@ -80,6 +101,44 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListKeys(self, request, context):
+        """Lists the keys of the keyring by id, with how many stored values each seals, and where. Reads every table with
+        sealed values, off the way of other calls.
+        Permission: ADMIN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Makes a new key that seals whatever is stored from now on, in every server of this database; the key before it
+        only opens. What is stored stays as it is: see Reencrypt.
+        Permission: ADMIN. Errors: FAILED_PRECONDITION (the keyring was wrapped for another master key).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reencrypt(self, request, context):
+        """Seals anew, by the primary key, every stored value that another key has sealed, in small steps beside other calls.
+        It takes no revision and changes no etag and no `update_time`; whatever somebody else writes meanwhile wins. Values
+        that do not open are named and left as they are. A call that was cut off, or a server that was killed, loses
+        nothing: call it again, and it does what is left. The first message tells how much there is to do.
+        Permission: ADMIN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetireKey(self, request, context):
+        """Removes a key that seals nothing any more, for good. Page tokens and login tokens that it has sealed end with it.
+        Permission: ADMIN. Errors: NOT_FOUND, IN_USE (stored values are sealed by it; the message says where, how many),
+        FAILED_PRECONDITION (the key is primary, or not for data).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -98,6 +157,26 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=nofx__grpc_dot_v1_dot_admin__pb2.RevokeTokenRequest.FromString,
                     response_serializer=nofx__grpc_dot_v1_dot_admin__pb2.RevokeTokenResponse.SerializeToString,
             ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.ListKeysRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_keys__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.RotateKeyRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_keys__pb2.RotateKeyResponse.SerializeToString,
+            ),
+            'Reencrypt': grpc.unary_stream_rpc_method_handler(
+                    servicer.Reencrypt,
+                    request_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.ReencryptRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_keys__pb2.ReencryptResponse.SerializeToString,
+            ),
+            'RetireKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetireKey,
+                    request_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'nofx_grpc.v1.Admin', rpc_method_handlers)
@@ -107,7 +186,7 @@ def add_AdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Admin:
-    """Manages the tokens of the callers of this service.
+    """Manages the tokens of the callers of this service, and the keys that seal what it stores.
     """
 
     @staticmethod
@@ -181,6 +260,114 @@ class Admin:
             '/nofx_grpc.v1.Admin/RevokeToken',
             nofx__grpc_dot_v1_dot_admin__pb2.RevokeTokenRequest.SerializeToString,
             nofx__grpc_dot_v1_dot_admin__pb2.RevokeTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/ListKeys',
+            nofx__grpc_dot_v1_dot_keys__pb2.ListKeysRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_keys__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/RotateKey',
+            nofx__grpc_dot_v1_dot_keys__pb2.RotateKeyRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_keys__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reencrypt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/Reencrypt',
+            nofx__grpc_dot_v1_dot_keys__pb2.ReencryptRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_keys__pb2.ReencryptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetireKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/RetireKey',
+            nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Running the service itself."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from nofx_grpc.v1 import admin_pb2 as _admin_pb2
+from nofx_grpc.v1 import keys_pb2 as _keys_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -27,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminStub:
-    """Manages the tokens of the callers of this service."""
+    """Manages the tokens of the callers of this service, and the keys that seal what it stores."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -45,10 +46,32 @@ class AdminStub:
     """Revokes a token, from now on and for good. Does nothing to a token that is revoked.
     Permission: ADMIN. Errors: NOT_FOUND.
     """
+    ListKeys: _grpc.UnaryUnaryMultiCallable[_keys_pb2.ListKeysRequest, _keys_pb2.ListKeysResponse]
+    """Lists the keys of the keyring by id, with how many stored values each seals, and where. Reads every table with
+    sealed values, off the way of other calls.
+    Permission: ADMIN.
+    """
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_keys_pb2.RotateKeyRequest, _keys_pb2.RotateKeyResponse]
+    """Makes a new key that seals whatever is stored from now on, in every server of this database; the key before it
+    only opens. What is stored stays as it is: see Reencrypt.
+    Permission: ADMIN. Errors: FAILED_PRECONDITION (the keyring was wrapped for another master key).
+    """
+    Reencrypt: _grpc.UnaryStreamMultiCallable[_keys_pb2.ReencryptRequest, _keys_pb2.ReencryptResponse]
+    """Seals anew, by the primary key, every stored value that another key has sealed, in small steps beside other calls.
+    It takes no revision and changes no etag and no `update_time`; whatever somebody else writes meanwhile wins. Values
+    that do not open are named and left as they are. A call that was cut off, or a server that was killed, loses
+    nothing: call it again, and it does what is left. The first message tells how much there is to do.
+    Permission: ADMIN.
+    """
+    RetireKey: _grpc.UnaryUnaryMultiCallable[_keys_pb2.RetireKeyRequest, _keys_pb2.RetireKeyResponse]
+    """Removes a key that seals nothing any more, for good. Page tokens and login tokens that it has sealed end with it.
+    Permission: ADMIN. Errors: NOT_FOUND, IN_USE (stored values are sealed by it; the message says where, how many),
+    FAILED_PRECONDITION (the key is primary, or not for data).
+    """
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
-    """Manages the tokens of the callers of this service."""
+    """Manages the tokens of the callers of this service, and the keys that seal what it stores."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateTokenRequest, _admin_pb2.Token]  # type: ignore[assignment]
@@ -63,9 +86,31 @@ class AdminAsyncStub(AdminStub):
     """Revokes a token, from now on and for good. Does nothing to a token that is revoked.
     Permission: ADMIN. Errors: NOT_FOUND.
     """
+    ListKeys: _aio.UnaryUnaryMultiCallable[_keys_pb2.ListKeysRequest, _keys_pb2.ListKeysResponse]  # type: ignore[assignment]
+    """Lists the keys of the keyring by id, with how many stored values each seals, and where. Reads every table with
+    sealed values, off the way of other calls.
+    Permission: ADMIN.
+    """
+    RotateKey: _aio.UnaryUnaryMultiCallable[_keys_pb2.RotateKeyRequest, _keys_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Makes a new key that seals whatever is stored from now on, in every server of this database; the key before it
+    only opens. What is stored stays as it is: see Reencrypt.
+    Permission: ADMIN. Errors: FAILED_PRECONDITION (the keyring was wrapped for another master key).
+    """
+    Reencrypt: _aio.UnaryStreamMultiCallable[_keys_pb2.ReencryptRequest, _keys_pb2.ReencryptResponse]  # type: ignore[assignment]
+    """Seals anew, by the primary key, every stored value that another key has sealed, in small steps beside other calls.
+    It takes no revision and changes no etag and no `update_time`; whatever somebody else writes meanwhile wins. Values
+    that do not open are named and left as they are. A call that was cut off, or a server that was killed, loses
+    nothing: call it again, and it does what is left. The first message tells how much there is to do.
+    Permission: ADMIN.
+    """
+    RetireKey: _aio.UnaryUnaryMultiCallable[_keys_pb2.RetireKeyRequest, _keys_pb2.RetireKeyResponse]  # type: ignore[assignment]
+    """Removes a key that seals nothing any more, for good. Page tokens and login tokens that it has sealed end with it.
+    Permission: ADMIN. Errors: NOT_FOUND, IN_USE (stored values are sealed by it; the message says where, how many),
+    FAILED_PRECONDITION (the key is primary, or not for data).
+    """
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
-    """Manages the tokens of the callers of this service."""
+    """Manages the tokens of the callers of this service, and the keys that seal what it stores."""
 
     @_abc_1.abstractmethod
     def CreateToken(
@@ -95,6 +140,52 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_pb2.RevokeTokenResponse, _abc.Awaitable[_admin_pb2.RevokeTokenResponse]]:
         """Revokes a token, from now on and for good. Does nothing to a token that is revoked.
         Permission: ADMIN. Errors: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def ListKeys(
+        self,
+        request: _keys_pb2.ListKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keys_pb2.ListKeysResponse, _abc.Awaitable[_keys_pb2.ListKeysResponse]]:
+        """Lists the keys of the keyring by id, with how many stored values each seals, and where. Reads every table with
+        sealed values, off the way of other calls.
+        Permission: ADMIN.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _keys_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keys_pb2.RotateKeyResponse, _abc.Awaitable[_keys_pb2.RotateKeyResponse]]:
+        """Makes a new key that seals whatever is stored from now on, in every server of this database; the key before it
+        only opens. What is stored stays as it is: see Reencrypt.
+        Permission: ADMIN. Errors: FAILED_PRECONDITION (the keyring was wrapped for another master key).
+        """
+
+    @_abc_1.abstractmethod
+    def Reencrypt(
+        self,
+        request: _keys_pb2.ReencryptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_keys_pb2.ReencryptResponse], _abc.AsyncIterator[_keys_pb2.ReencryptResponse]]:
+        """Seals anew, by the primary key, every stored value that another key has sealed, in small steps beside other calls.
+        It takes no revision and changes no etag and no `update_time`; whatever somebody else writes meanwhile wins. Values
+        that do not open are named and left as they are. A call that was cut off, or a server that was killed, loses
+        nothing: call it again, and it does what is left. The first message tells how much there is to do.
+        Permission: ADMIN.
+        """
+
+    @_abc_1.abstractmethod
+    def RetireKey(
+        self,
+        request: _keys_pb2.RetireKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keys_pb2.RetireKeyResponse, _abc.Awaitable[_keys_pb2.RetireKeyResponse]]:
+        """Removes a key that seals nothing any more, for good. Page tokens and login tokens that it has sealed end with it.
+        Permission: ADMIN. Errors: NOT_FOUND, IN_USE (stored values are sealed by it; the message says where, how many),
+        FAILED_PRECONDITION (the key is primary, or not for data).
         """
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
