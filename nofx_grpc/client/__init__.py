@@ -13,9 +13,25 @@ with Client.from_env() as nofx:
 
 from nofx_grpc.client import errors
 from nofx_grpc.client.aio import AsyncClient
+from nofx_grpc.client.aio_mirror import AsyncTraderConfigMirror
+from nofx_grpc.client.config_view import ConfigView, TraderId
 from nofx_grpc.client.errors import ClientSettingsError, NofxClientError
+from nofx_grpc.client.mirror import TraderConfigMirror
 from nofx_grpc.client.retries import NO_RETRY, Retry
 from nofx_grpc.client.revisions import Revision
 from nofx_grpc.client.sync import Client
 
-__all__ = ["NO_RETRY", "AsyncClient", "Client", "ClientSettingsError", "NofxClientError", "Retry", "Revision", "errors"]
+__all__ = [
+    "NO_RETRY",
+    "AsyncClient",
+    "AsyncTraderConfigMirror",
+    "Client",
+    "ClientSettingsError",
+    "ConfigView",
+    "NofxClientError",
+    "Retry",
+    "Revision",
+    "TraderConfigMirror",
+    "TraderId",
+    "errors",
+]

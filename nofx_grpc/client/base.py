@@ -12,7 +12,8 @@ from nofx_grpc.client.calls import Policy
 from nofx_grpc.client.connection import Connection, settings_of
 from nofx_grpc.client.credentials import Certificates, GivenToken, Token, TokenFile
 from nofx_grpc.client.errors import ClientSettingsError
-from nofx_grpc.client.retries import DEFAULT_RETRY, Retry
+from nofx_grpc.client.following import Following
+from nofx_grpc.client.retries import DEFAULT_RETRY, NO_RETRY, Retry
 from nofx_grpc.client.revisions import Revision, Revisions
 from nofx_grpc.client.rpcs import Caller, Mode
 from nofx_grpc.client.services import Services
@@ -83,8 +84,7 @@ class BaseClient(Services[Mode], ABC):
         self, *, timeout: float | None = None, stream_timeout: float | None = None, retry: Retry | None = None
     ) -> Self:
         """This client with other time-outs or other retries, over the same connection."""
-        other = copy.copy(self)
-        other._use(
+        return self._with(
             replace(
                 self._policy,
                 timeout=self._policy.timeout if timeout is None else _checked(timeout),
@@ -92,6 +92,17 @@ class BaseClient(Services[Mode], ABC):
                 retry=retry or self._policy.retry,
             )
         )
+
+    def following(self) -> tuple[Self, Following]:
+        """For whoever follows a stream: this client, leaving retries to them, and what tells them how to go on."""
+        # A stream says itself which revision it shows.  And where a failover has lost commits it must not wait for a
+        # revision that will never come, or come with other changes.
+        policy = replace(self._policy, stream_timeout=None, retry=NO_RETRY, asks=False)
+        return self._with(policy), Following(policy.token)
+
+    def _with(self, policy: Policy) -> Self:
+        other = copy.copy(self)
+        other._use(policy)
         return other
 
     @property

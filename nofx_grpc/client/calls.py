@@ -19,7 +19,8 @@ from nofx_grpc.client.rpcs import Method
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How calls are made.  `revisions` is None where reads may be older than what was seen.
+    """How calls are made.  `revisions` is None where reads may be older than what was seen; without `asks` they may be,
+    and what they show is remembered all the same.
 
     `timeout` is for calls with one answer, `stream_timeout` (None: no deadline) for those that answer with a stream.
     """
@@ -29,6 +30,7 @@ class Policy:
     stream_timeout: float | None = None
     retry: Retry = DEFAULT_RETRY
     revisions: Revisions | None = field(default_factory=Revisions)
+    asks: bool = True
     clock: Callable[[], float] = time.monotonic
     random: Callable[[], float] = random.random
 
@@ -54,7 +56,7 @@ class Call:
         token, revisions = self._policy.token, self._policy.revisions
         credential = () if token is None else (("authorization", token.header()),)
         # Only reads ask: a write is done in the present state of the store, whatever was seen.
-        if revisions is None or not self._method.is_read:
+        if revisions is None or not self._policy.asks or not self._method.is_read:
             return credential
         self._wanted, wanted = revisions.latest, revisions.wanted()
         return credential if wanted is None else (*credential, ("nofx-min-revision", str(wanted.number)))

@@ -14,7 +14,9 @@ _TOKEN = re.compile(r"[\x21-\x7e]+")
 
 
 class Token(Protocol):
-    """A bearer token; its repr does not show it."""
+    """A bearer token; its repr does not show it.  `may_change` tells whether it may be another one later."""
+
+    may_change: bool
 
     def header(self) -> str:
         """The value of the metadata `authorization`."""
@@ -23,6 +25,8 @@ class Token(Protocol):
 
 class GivenToken:
     """A token that stays the same."""
+
+    may_change = False
 
     def __init__(self, text: str) -> None:
         self._header = _header(text, "token")
@@ -40,6 +44,8 @@ class TokenFile:
     A file that is missing, empty or half-written while the token is being replaced does not count: the token from
     before is used until there is a new one.
     """
+
+    may_change = True
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
