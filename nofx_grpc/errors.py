@@ -36,7 +36,9 @@
         ├── SettingsError           a setting is missing or wrong
         ├── MasterKeyError          the master key is missing or does not open the keyring
         ├── SchemaError             the database's schema is unknown, too new, or a migration failed
-        └── AdoptionError           a NOFX database cannot be adopted
+        ├── AdoptionError           a NOFX database cannot be adopted
+        ├── CopyError               a store cannot be copied to where it was to go
+        └── BackupError             a backup cannot be made, is damaged, or cannot be restored
 
 This module knows nothing of gRPC: `nofx_grpc.rpc.status` maps each class to a status code.  ``reason`` is the name of
 a value of the proto enum ``Reason``; clients may rely on it.  No message may contain a secret.
@@ -320,3 +322,11 @@ class SchemaError(StartError):
 
 class AdoptionError(StartError):
     reason = "ADOPTION_ERROR"
+
+
+class CopyError(StartError):
+    reason = "COPY_ERROR"
+
+
+class BackupError(StartError):
+    reason = "BACKUP_ERROR"

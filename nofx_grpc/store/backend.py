@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import URL, Connection, make_url
+from sqlalchemy import URL, Connection, Table, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
 from nofx_grpc.errors import NofxError, SettingsError
@@ -59,6 +59,12 @@ class Backend(Protocol):
 
     def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
         """Make the triggers that keep `updated_at`, in place of those that are there."""
+
+    def snapshot(self, connection: Connection) -> AbstractContextManager[None]:
+        """One moment, for as long as it takes to read everything."""
+
+    def advance_counters(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """Have the database number new rows after those that were inserted with their numbers."""
 
     def bounded_reads(self, follow: Follow) -> BoundedReads | None:
         """What runs reads of a few rows; None where they are so short that they may block the event loop."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -111,6 +111,26 @@ class PostgresqlBackend:
         engine = create_engine(_DRIVER, connect_args=self._arguments(read_only=read_only), **_ENGINE_OPTIONS)
         event.listen(engine, "handle_error", _leave_out_rows)
         return engine
+
+    @contextmanager
+    def snapshot(self, connection: Connection) -> Iterator[None]:
+        connection.exec_driver_sql(self.begin_read)
+        try:
+            for limit in ("statement_timeout", "idle_in_transaction_session_timeout"):
+                connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
+            yield
+        finally:
+            with suppress(DBAPIError):  # the error that led here tells more
+                connection.exec_driver_sql("ROLLBACK")
+
+    def advance_counters(self, connection: Connection, tables: Sequence[Table]) -> None:
+        for table in tables:
+            counter = table.autoincrement_column
+            if counter is not None:
+                connection.exec_driver_sql(
+                    f"SELECT setval(pg_get_serial_sequence('{table.name}', '{counter.name}'),"  # noqa: S608  # names of ours
+                    f" COALESCE(MAX({counter.name}), 0) + 1, false) FROM {table.name}"
+                )
 
     def bounded_reads(self, follow: Follow) -> PooledReads:
         engine = create_async_engine(_DRIVER, connect_args=self._arguments(read_only=True), **_ENGINE_OPTIONS)

@@ -18,6 +18,9 @@ from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.revisions import store_state
 from nofx_grpc.store.tables import TIMESTAMPED
 
+# The table that stands in a database as long as it is not to be served: see `moving.target`.
+COPY_MARK = "copy_mark"
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Fails at the start, and not at the first call, where the database cannot be written.
 _CHANGE_NOTHING = update(store_state).values(id=store_state.c.id)
@@ -26,6 +29,7 @@ _CHANGE_NOTHING = update(store_state).values(id=store_state.c.id)
 class SchemaState(Enum):
     NEW = auto()  # no table at all
     NOFX = auto()  # a database of NOFX that has not been adopted
+    COPY = auto()  # a backup, or a copy that is not finished
     FOREIGN = auto()  # tables of something else
     OLD = auto()  # ours, with migrations to run
     CURRENT = auto()  # ours, at the newest version
@@ -37,6 +41,8 @@ def state_of(connection: Connection) -> SchemaState:
     tables = set(inspect(connection).get_table_names())
     if not tables:
         return SchemaState.NEW
+    if COPY_MARK in tables:
+        return SchemaState.COPY
     if {"alembic_version", "store_state"} <= tables:  # others use alembic too
         return _state_of_version(MigrationContext.configure(connection).get_current_revision())
     return SchemaState.NOFX if {"users", "traders", "system_config"} <= tables else SchemaState.FOREIGN
@@ -69,16 +75,16 @@ def migrate(
     database is not ours, is too new, or a migration fails, and StartError if it is locked or cannot be written.
     """
     inspect_store(backend)
-    with _explained(backend):
+    with explained(backend):
         connection = backend.open_writer()
     try:
-        with _explained(backend), backend.schema_transaction(connection):
+        with explained(backend), backend.schema_transaction(connection):
             state = state_of(connection)
             check_state(state, backend)
             if state is SchemaState.CURRENT:
                 connection.execute(_CHANGE_NOTHING)
                 return False
-            command.upgrade(_config(connection), "head")
+            create_tables(connection)
             backend.install_triggers(connection, TIMESTAMPED)
             if state is SchemaState.NEW:
                 seed(connection)
@@ -89,8 +95,13 @@ def migrate(
         connection.close()
 
 
+def create_tables(connection: Connection) -> None:
+    """Run every migration that the database has not had, in the caller's transaction."""
+    command.upgrade(_config(connection), "head")
+
+
 @contextmanager
-def _explained(backend: Backend) -> Iterator[None]:
+def explained(backend: Backend) -> Iterator[None]:
     """Put an error of the database at the start into words for the operator.  Raises StartError, SchemaError."""
     where = backend.describe()
     try:
@@ -112,6 +123,11 @@ def check_state(state: SchemaState, backend: Backend) -> None:
         raise SchemaError(f"{where} is a NOFX database that has not been adopted: run 'nofx-grpc adopt {where}'")
     if state is SchemaState.FOREIGN:
         raise SchemaError(f"{where} holds tables that are not nofx-grpc's: give it a database of its own")
+    if state is SchemaState.COPY:
+        raise SchemaError(
+            f"{where} is a backup, or a copy that is not finished: 'nofx-grpc restore' makes a store of the one, "
+            "'nofx-grpc copy-db' finishes the other"
+        )
     if state is SchemaState.TOO_NEW:
         raise SchemaError(
             f"{where} was written by a newer release: this one knows schemas up to {newest_version()}. Start that "

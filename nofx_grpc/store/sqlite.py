@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, NullPool, create_engine
+from sqlalchemy import Connection, Engine, NullPool, Table, create_engine
 from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.errors import NofxError, SchemaError, StartError, StoreFull, StoreUnavailable
@@ -149,6 +149,17 @@ class SqliteBackend:
             connection.exec_driver_sql(f'DROP TRIGGER "{name}"')
         for sql in trigger_statements(tables).values():
             connection.exec_driver_sql(sql)
+
+    @contextmanager
+    def snapshot(self, connection: Connection) -> Iterator[None]:
+        connection.exec_driver_sql(self.begin_read)
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("ROLLBACK")
+
+    def advance_counters(self, connection: Connection, tables: Sequence[Table]) -> None:
+        """The next number is the highest and one."""
 
     def bounded_reads(self, follow: Follow) -> None:
         return None

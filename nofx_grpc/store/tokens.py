@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from sqlalchemy import Connection, Table, bindparam, select, update
+from sqlalchemy import Connection, Table, bindparam, func, or_, select, update
 from sqlalchemy import insert as insert_into
 
 from nofx_grpc.errors import NotFound
@@ -54,6 +54,11 @@ _BY_HASH = select(tokens).where(tokens.c.hash == bindparam("hash"))
 _BY_ID = select(tokens).where(tokens.c.id == bindparam("id"))
 _PAGE = select(tokens).where(tokens.c.id > bindparam("after")).order_by(tokens.c.id).limit(bindparam("limit"))
 _VALID_OF_USER = select(tokens.c.id).where(tokens.c.user_id == bindparam("user_id"), tokens.c.revoked_at.is_(None))
+_VALID = (
+    select(func.count())
+    .select_from(tokens)
+    .where(tokens.c.revoked_at.is_(None), or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > bindparam("now")))
+)
 _MARK_USED = update(tokens).where(tokens.c.id == bindparam("key")).values(last_used_at=bindparam("now"))
 _REVOKE = update(tokens).where(tokens.c.id == bindparam("key")).values(revoked_at=bindparam("now"))
 
@@ -105,6 +110,10 @@ def revoke(connection: Connection, id: str) -> Token:
         connection.execute(_REVOKE, {"key": id, "now": revisions.scope(connection).now})
         revisions.touch(connection, "token", token.user_id, id, "revoke")
     return Token(*connection.execute(_BY_ID, {"id": id}).one())
+
+
+def count_valid(connection: Connection, now: datetime) -> int:
+    return connection.execute(_VALID, {"now": now}).scalar_one()
 
 
 def revoke_of_user(connection: Connection, user_id: str) -> None:

@@ -110,7 +110,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_INTERNAL: _Reason.ValueType  # 82
     """An error of the service itself; the text has an id to find in its log. Code INTERNAL."""
     REASON_START_ERROR: _Reason.ValueType  # 100
-    """The process cannot start. Never in an answer, only in the reports of the command nofx-grpc, as the four below."""
+    """The process cannot start. Never in an answer, only in the reports of the command nofx-grpc, as those below."""
     REASON_SETTINGS_ERROR: _Reason.ValueType  # 101
     """A setting is missing or wrong."""
     REASON_MASTER_KEY_ERROR: _Reason.ValueType  # 102
@@ -119,6 +119,10 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """The schema of the database is unknown or too new, or a migration failed."""
     REASON_ADOPTION_ERROR: _Reason.ValueType  # 104
     """A NOFX database cannot be adopted."""
+    REASON_COPY_ERROR: _Reason.ValueType  # 105
+    """A store cannot be copied to where it was to go."""
+    REASON_BACKUP_ERROR: _Reason.ValueType  # 106
+    """A backup cannot be made, is damaged, or cannot be restored."""
 
 class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
     """Why a call failed, for programs. Stands in google.rpc.ErrorInfo.reason as the name of the value WITHOUT its prefix
@@ -197,7 +201,7 @@ REASON_UNIMPLEMENTED: Reason.ValueType  # 81
 REASON_INTERNAL: Reason.ValueType  # 82
 """An error of the service itself; the text has an id to find in its log. Code INTERNAL."""
 REASON_START_ERROR: Reason.ValueType  # 100
-"""The process cannot start. Never in an answer, only in the reports of the command nofx-grpc, as the four below."""
+"""The process cannot start. Never in an answer, only in the reports of the command nofx-grpc, as those below."""
 REASON_SETTINGS_ERROR: Reason.ValueType  # 101
 """A setting is missing or wrong."""
 REASON_MASTER_KEY_ERROR: Reason.ValueType  # 102
@@ -206,6 +210,10 @@ REASON_SCHEMA_ERROR: Reason.ValueType  # 103
 """The schema of the database is unknown or too new, or a migration failed."""
 REASON_ADOPTION_ERROR: Reason.ValueType  # 104
 """A NOFX database cannot be adopted."""
+REASON_COPY_ERROR: Reason.ValueType  # 105
+"""A store cannot be copied to where it was to go."""
+REASON_BACKUP_ERROR: Reason.ValueType  # 106
+"""A backup cannot be made, is damaged, or cannot be restored."""
 Global___Reason: _TypeAlias = Reason  # noqa: Y015
 
 class _BlockerType:

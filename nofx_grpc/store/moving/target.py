@@ -1,0 +1,100 @@
+"""The database that a store is copied to: empty at first, marked until it is whole, then a store like any other."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+
+from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, Table, delete, insert, select
+
+from nofx_grpc.errors import CopyError
+from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.metadata import key_column
+from nofx_grpc.store.schema import COPY_MARK, SchemaState, create_tables, explained, newest_version, state_of
+from nofx_grpc.store.tables import TIMESTAMPED, metadata
+
+COPY = "copy"
+BACKUP = "backup"
+
+# Not one of the store's own tables: where it is, nothing but a copy or a restore touches the database.
+mark = Table(
+    COPY_MARK,
+    MetaData(),
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    key_column("purpose"),
+    key_column("schema_version"),
+    key_column("history_id"),
+    Column("revision", BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a database is the copy of, and what for."""
+
+    purpose: str
+    schema_version: str
+    history_id: str
+    revision: int
+
+
+def prepare(target: Backend, wanted: Mark) -> bool:
+    """Make the tables, or take up a copy that was not finished; whether one was taken up.
+
+    Raises CopyError if the database is not empty, and StartError if it cannot be used.
+    """
+    with _changing(target) as connection:
+        state = state_of(connection)
+        if state is SchemaState.COPY:
+            return _take_up(connection, target, wanted)
+        if state is not SchemaState.NEW:
+            raise CopyError(f"{target.describe()} is not empty: name a database that is, or a file that is not there")
+        create_tables(connection)
+        mark.create(connection)
+        _put(connection, wanted)
+        return False
+
+
+def finish(target: Backend, *, keep_mark: bool) -> None:
+    """Make of a whole copy a store like any other; with `keep_mark`, one that is refused until it is restored."""
+    with _changing(target) as connection:
+        target.install_triggers(connection, TIMESTAMPED)
+        target.advance_counters(connection, metadata.sorted_tables)
+        if not keep_mark:
+            mark.drop(connection)
+
+
+def remove_mark(connection: Connection) -> None:
+    mark.drop(connection)
+
+
+def _take_up(connection: Connection, target: Backend, wanted: Mark) -> bool:
+    found = Mark(*connection.execute(select(*list(mark.c)[1:])).one())
+    if found.purpose != COPY:
+        raise CopyError(f"{target.describe()} is a backup: name another target")
+    if found.schema_version != newest_version():
+        raise CopyError(f"{target.describe()} is a copy that another release has begun: empty it, and begin anew")
+    if found == wanted:
+        return True
+    # The source has moved on. What was copied may stand in the way of what it holds now.
+    for table in reversed(metadata.sorted_tables):
+        connection.execute(delete(table))
+    connection.execute(delete(mark))
+    _put(connection, wanted)
+    return False
+
+
+def _put(connection: Connection, wanted: Mark) -> None:
+    names = [column.name for column in mark.c]
+    connection.execute(insert(mark), dict(zip(names, (1, *astuple(wanted)), strict=True)))
+
+
+@contextmanager
+def _changing(target: Backend) -> Iterator[Connection]:
+    """A transaction for a change of the schema.  Raises StartError."""
+    with explained(target):
+        connection = target.open_writer()
+        try:
+            with target.schema_transaction(connection):
+                yield connection
+        finally:
+            connection.close()
