@@ -36,6 +36,11 @@ class Proxy:
         """Pass nothing on any more, and leave every connection as it is."""
         self._silent = True
 
+    def speak(self) -> None:
+        """Serve new connections as before; what was passed on in silence is lost, and so are the connections."""
+        self._silent = False
+        self.cut()
+
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while data := await reader.read(16_384):
