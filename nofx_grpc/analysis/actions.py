@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 _SMALLEST: Final = 1e-30
 _LARGEST: Final = 1e30  # products and quotients of a few of these, squared and summed, are still finite
 _MOST_LEVERAGE: Final = 1_000_000
+_LONGEST_SYMBOL: Final = 100
 
 
 class Side(StrEnum):
@@ -65,11 +66,13 @@ def usable(number: float) -> float:
 
 
 def make_action(word: str, symbol: str, quantity: float, price: float, leverage: int, time: int) -> Action | None:
-    """The action, with 0 for a number that no trade can have; None for a word that touches no position."""
+    """The action, with 0 for a number that no trade can have, and a symbol that ends somewhere; None for a word that
+    touches no position.
+    """
     if word not in MEANINGS:
         return None
     leverage = leverage if 0 < leverage <= _MOST_LEVERAGE else 0
-    return Action(word, symbol, usable(quantity), usable(price), leverage, time)
+    return Action(word, symbol[:_LONGEST_SYMBOL], usable(quantity), usable(price), leverage, time)
 
 
 def dump_actions(actions: Iterable[Action]) -> str:

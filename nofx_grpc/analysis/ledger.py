@@ -14,6 +14,8 @@ from nofx_grpc.analysis.trades import Trade, gain
 
 # What a partial close leaves of a position, as a share of what was opened, counts as nothing: it is rounding.
 _NOTHING: Final = 1e-4
+# What is kept after each record has an end: beyond so many positions the oldest is given up.
+_MOST_OPEN: Final = 200
 
 
 class Position(NamedTuple):
@@ -36,7 +38,7 @@ class Ledger:
     positions: dict[tuple[str, Side], Position] = field(default_factory=dict)
     trades: list[Trade] = field(default_factory=list)
     unmatched: int = 0  # closes of a position that was not open
-    replaced: int = 0  # positions opened again while open: how the first one ended is not in the log
+    replaced: int = 0  # positions opened again while open (how the first one ended is not in the log), or given up
     unusable: int = 0  # actions whose price or quantity is none
 
     @classmethod
@@ -71,6 +73,9 @@ class Ledger:
         self.positions[action.symbol, side] = Position(
             action.symbol, side, action.quantity, action.quantity, action.price, leverage, action.time, 0.0
         )
+        if len(self.positions) > _MOST_OPEN:
+            del self.positions[next(iter(self.positions))]
+            self.replaced += 1
 
     def _close(self, action: Action) -> None:
         position = self._position_of(action)

@@ -18,6 +18,15 @@ class Cycle(NamedTuple):
     actions: Sequence[Action]
 
 
+class Window(NamedTuple):
+    """The latest cycles of a trader."""
+
+    cycles: Sequence[Cycle]  # in the order of their times
+    before: Ledger  # what was open before the first of them
+    nofx: Sequence[Cycle]  # the same number of the latest by name, in this order: NOFX's window
+    nofx_longer: Sequence[Cycle]  # and its longer window up to the same end
+
+
 class Reading(NamedTuple):
     """What the trades of a window came to; a ratio is None where it has no divisor."""
 

@@ -196,6 +196,14 @@ def test_negative_margin_is_none() -> None:
     assert (trade.pnl, trade.margin_used, trade.pnl_percent) == (-20.0, -40.0, 0.0)
 
 
+def test_what_is_kept_has_an_end() -> None:
+    _, ledger = right(history(*(f"open_long {'X' * 1000}{n} 1@1" for n in range(3))))
+    assert [len(position.symbol) for position in ledger.positions.values()] == [100]
+    _, ledger = right(history(*(f"open_long COIN{n} 1@1" for n in range(250))))
+    assert [position.symbol for position in ledger.positions.values()] == [f"COIN{n}" for n in range(50, 250)]
+    assert ledger.replaced == 50
+
+
 def test_other_actions_touch_no_position() -> None:
     for word in ("hold", "wait", "update_stop_loss", "", "OPEN_LONG"):
         assert make_action(word, "BTC", 1.0, 1.0, 1, 0) is None

@@ -14,7 +14,7 @@ from nofx_grpc.analysis.actions import MEANINGS, Action, make_action
 from nofx_grpc.analysis.equity import make_point
 from nofx_grpc.analysis.performance import Cycle
 
-SYMBOLS = ("BTCUSDT", "DOGEUSDT", "币安USDT")
+SYMBOLS = ("BTCUSDT", "DOGEUSDT", "币安\0USDT")
 
 # Numbers with few binary digits: what floats make of them is exact, so nothing hides behind a tolerance.
 _round = st.integers(0, 2**16).map(lambda number: number / 64)
