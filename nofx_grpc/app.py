@@ -1,11 +1,10 @@
 """The composition root: the only place that constructs things."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import grpc
 import structlog
 
 from nofx_grpc import data_dir
@@ -13,9 +12,14 @@ from nofx_grpc.crypto.chain import ChainKey
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import MasterKeyError, StartError
 from nofx_grpc.housekeeping import Housekeeping, Keeping
+from nofx_grpc.rpc.callers import Callers
+from nofx_grpc.rpc.certificates import ClientCertificates
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import REFUSALS_ON_RECORD_PER_MINUTE, Gate, Limits
+from nofx_grpc.rpc.policy import policy_file
+from nofx_grpc.rpc.reloading import Looks, Reloading
 from nofx_grpc.rpc.server import Server, ServerOptions
+from nofx_grpc.rpc.tls import TlsMaterial, server_credentials, tls_files
 from nofx_grpc.services import build_services
 from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.logins import LoginOptions
@@ -48,6 +52,7 @@ class App:
     feed: Feed
     server: Server
     housekeeping: Housekeeping
+    files: Sequence[Looks]
 
     async def start(self) -> str:
         """See to what every start owes the open store, and serve; the address that clients use.  Raises StartError."""
@@ -65,13 +70,16 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     limits = Limits(
         settings.max_request_bytes, settings.min_revision_wait_seconds, share(REFUSALS_ON_RECORD_PER_MINUTE, settings)
     )
+    tls = tls_of(settings)
+    policy = policy_file(settings.mtls_policy) if settings.mtls_policy else None
     tokens = Tokens(db, clock)
+    certificates = ClientCertificates(tls, policy, clock) if tls and policy else None
     feed = Feed(db, feed_options(settings))
     services = build_services(keys, pages, login_options(settings), feed)
-    gate = Gate(db, envelope, tokens, limits)
-    server = Server(gate, services, server_options(settings))
+    gate = Gate(db, envelope, Callers(tokens, certificates), limits)
+    server = Server(gate, services, server_options(settings, tls))
     housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings), keys)
-    return App(settings, db, envelope, gate, feed, server, housekeeping)
+    return App(settings, db, envelope, gate, feed, server, housekeeping, [each for each in (tls, policy) if each])
 
 
 def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Database, LiveKeys]:
@@ -135,10 +143,12 @@ def master_key_text(settings: Settings, *, new: bool) -> str:
     return data_dir.make_master_key(path, os.urandom)
 
 
-def server_options(settings: Settings) -> ServerOptions:
+def server_options(settings: Settings, tls: Reloading[TlsMaterial] | None = None) -> ServerOptions:
     return ServerOptions(
         settings.listen,
-        server_credentials(settings),
+        server_credentials(tls, clients=False) if tls else None,
+        settings.mtls_listen or "",
+        server_credentials(tls, clients=True) if tls and settings.mtls_listen else None,
         request_bytes=settings.max_request_bytes,
         concurrent_rpcs=settings.max_concurrent_rpcs,
         keepalive_seconds=settings.keepalive_seconds,
@@ -180,9 +190,7 @@ def share(limit: int, settings: Settings) -> int:
     return -(-limit // settings.workers)
 
 
-def server_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    pem = settings.read_tls()
-    if pem is None:
+def tls_of(settings: Settings) -> Reloading[TlsMaterial] | None:
+    if settings.tls_cert is None or settings.tls_key is None:
         return None
-    chain, key = pem
-    return grpc.ssl_server_credentials([(key, chain)])
+    return tls_files(settings.tls_cert, settings.tls_key, settings.mtls_client_ca)

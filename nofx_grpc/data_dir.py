@@ -14,11 +14,10 @@ from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.keyring import new_master_text
 from nofx_grpc.crypto.tokens import new_token_secret, token_hash
 from nofx_grpc.errors import MasterKeyError, StartError
+from nofx_grpc.rpc.permissions import ROLES
 from nofx_grpc.store.tokens import Token
 
 logger = structlog.get_logger(__name__)
-
-ROLES = ("admin", "gateway", "engine", "viewer")
 
 # What a new file system has of itself, and what a first start that was killed may have left before it made the key.
 _LEFTOVERS = ("lost+found",)

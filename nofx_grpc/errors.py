@@ -93,7 +93,13 @@ class RequestIdReused(InvalidArgument):
 
 
 class Unauthenticated(NofxError):
+    """``principal`` is who it was, where that is known: for the audit record, not for the caller."""
+
     reason = "UNAUTHENTICATED"
+
+    def __init__(self, message: str, *, principal: str = "") -> None:
+        super().__init__(message)
+        self.principal = principal
 
 
 class LoginRefused(Unauthenticated):

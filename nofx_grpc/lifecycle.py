@@ -5,11 +5,13 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from typing import TypeAlias
 
 import structlog
 import uvloop
 
 from nofx_grpc.app import App, build_app
+from nofx_grpc.rpc.reloading import keep_looking
 from nofx_grpc.settings import Settings
 
 logger = structlog.get_logger(__name__)
@@ -17,8 +19,12 @@ logger = structlog.get_logger(__name__)
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, and return when all is closed; `announce` is told the address.  Raises StartError.
+# Is told where the server is, and where for callers with certificates; '' for nowhere.
+Announce: TypeAlias = Callable[[Settings, str, str], None]
+
+
+def serve(settings: Settings, announce: Announce) -> None:
+    """Serve until SIGTERM or SIGINT, and return when all is closed.  Raises StartError.
 
     A second signal ends the process at once, with the status 128 + signal, as if it had been killed.
     """
@@ -32,30 +38,31 @@ def protect_process() -> None:
     os.umask(0o077)
 
 
-async def _serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
-    await run(settings, stop_on_signals(), lambda address: announce(settings, address))
+async def _serve(settings: Settings, announce: Announce) -> None:
+    await run(settings, stop_on_signals(), lambda address, mtls: announce(settings, address, mtls))
 
 
-async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str], None]) -> None:
-    """Serve until `stopping` is set, then drain; `ready` is told the address.  Raises StartError."""
+async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str, str], None]) -> None:
+    """Serve until `stopping` is set, then drain; `ready` is told the addresses.  Raises StartError."""
     app = build_app(settings)
     app.db.open()
     try:
         address = await app.start()
-        housekeeping = asyncio.create_task(app.housekeeping.run())
-        logger.info("serving", address=address, revision=app.db.revision)
-        ready(address)
+        tasks = [asyncio.create_task(app.housekeeping.run()), asyncio.create_task(keep_looking(app.files))]
+        logger.info("serving", address=address, mtls_address=app.server.mtls_address, revision=app.db.revision)
+        ready(address, app.server.mtls_address)
         await stopping.wait()
-        await _drain(app, housekeeping)
+        await _drain(app, tasks)
     finally:
         await app.db.close()
     logger.info("stopped")
 
 
-async def _drain(app: App, housekeeping: "asyncio.Task[None]") -> None:
+async def _drain(app: App, tasks: "list[asyncio.Task[None]]") -> None:
     """Let the calls in flight end; then nobody writes any more but the last of the housekeeping."""
     logger.info("draining", grace_seconds=app.settings.shutdown_grace_seconds)
-    housekeeping.cancel()
+    for task in tasks:
+        task.cancel()
     await app.server.stop(app.settings.shutdown_grace_seconds)
     await app.housekeeping.end()
 

@@ -8,7 +8,6 @@ Nothing is read on import: `Settings.load` is handed the file and the environmen
 pydantic is slow to import, so the command imports this module only where it is needed.
 """
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from nofx_grpc.address import DEFAULT_LISTEN, UNIX, check_address, is_local
 from nofx_grpc.errors import SettingsError
+from nofx_grpc.pem import belong_together, certificates_in
 from nofx_grpc.setting_problems import problem, read_toml, unknown
 
 PREFIX = "NOFX_GRPC_"
@@ -82,6 +82,17 @@ class Settings(BaseModel):
         DEFAULT_LISTEN,
         description="Address to serve on: `host:port`, `[::1]:port` or `unix:path`; port 0 takes a free one. "
         "Addresses beyond loopback need TLS.",
+    )
+    mtls_client_ca: Path | None = Field(
+        None, description="PEM file: who signs the certificates of clients that call at `NOFX_GRPC_MTLS_LISTEN`."
+    )
+    mtls_policy: Path | None = Field(
+        None, description="TOML file: what the names in client certificates are good for (see docs/security.md)."
+    )
+    mtls_listen: str | None = Field(
+        None,
+        description="Address for clients that show a certificate, beside `NOFX_GRPC_LISTEN`. Needs the server's "
+        "certificate and key, the clients' authority and the policy.",
     )
     workers: int = Field(
         1, ge=1, le=256, description="Processes that serve the address together; more than one need `host:port`."
@@ -175,24 +186,23 @@ class Settings(BaseModel):
             return value
         raise ValueError("sqlite:///path, or postgresql+psycopg://user:password@host:port/database")
 
-    @field_validator("tls_cert")
+    @field_validator("tls_cert", "mtls_client_ca")
     @classmethod
-    def _check_tls_cert(cls, value: Path | None) -> Path | None:
-        if value is not None and b"-----BEGIN CERTIFICATE-----" not in _content(value):
-            raise ValueError("a PEM file with a certificate")
+    def _check_certificates(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            certificates_in(_content(value))
         return value
 
     @field_validator("tls_key")
     @classmethod
     def _check_tls_key(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        if value is not None:
-            _content(value)
+        key = _content(value) if value is not None else b""
         if "tls_cert" not in info.data:  # it has a problem of its own
             return value
         cert = info.data["tls_cert"]
         if cert is None and value is not None:
             raise ValueError(f"{variable('tls_cert')} to be set too")
-        if cert is not None and (value is None or not _belong_together(cert, value)):
+        if cert is not None and not belong_together(_content(cert), key):
             raise ValueError(f"the private key, not encrypted, of the certificate in {variable('tls_cert')}")
         return value
 
@@ -209,12 +219,34 @@ class Settings(BaseModel):
             )
         return value
 
+    @field_validator("mtls_policy")
+    @classmethod
+    def _check_mtls_policy(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            _content(value)
+        return value
+
+    @field_validator("mtls_listen")
+    @classmethod
+    def _check_mtls_listen(cls, value: str | None, info: ValidationInfo) -> str | None:
+        needed = ("tls_cert", "mtls_client_ca", "mtls_policy")
+        if value is None:
+            if useless := [variable(name) for name in needed[1:] if info.data.get(name) is not None]:
+                raise ValueError(f"an address, because {useless[0]} is for the listener there")
+            return value
+        if missing := [variable(name) for name in needed if name in info.data and info.data[name] is None]:
+            raise ValueError(f"{' and '.join(missing)} to be set too")
+        if check_address(value) == info.data.get("listen") and not value.endswith(":0"):
+            raise ValueError(f"another address than {variable('listen')}")
+        return value
+
     @field_validator("workers")
     @classmethod
     def _check_workers(cls, value: int, info: ValidationInfo) -> int:
-        if value > 1 and str(info.data.get("listen", "")).startswith(UNIX):
+        sockets = [n for n in ("listen", "mtls_listen") if str(info.data.get(n, "")).startswith(UNIX)]
+        if value > 1 and sockets:
             raise ValueError(
-                f"1, because {variable('listen')} is a Unix socket, which only one process can serve: "
+                f"1, because {variable(sockets[0])} is a Unix socket, which only one process can serve: "
                 "several share an address host:port"
             )
         return value
@@ -248,12 +280,6 @@ class Settings(BaseModel):
             for name, field in cls.model_fields.items()
         ]
 
-    def read_tls(self) -> tuple[bytes, bytes] | None:
-        """Return the certificate chain and its key as PEM, or None where there is no TLS."""
-        if self.tls_cert is None or self.tls_key is None:
-            return None
-        return self.tls_cert.read_bytes(), self.tls_key.read_bytes()
-
 
 def variable(name: str) -> str:
     """Return the environment variable of a setting."""
@@ -273,12 +299,3 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"a file that can be read ({error.strerror})") from error
-
-
-def _belong_together(cert: Path, key: Path) -> bool:
-    """Tell whether the key is the certificate's.  An encrypted key is not: nobody is there to type its password."""
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
-    except (OSError, ValueError):  # ssl.SSLError is an OSError
-        return False
-    return True

@@ -13,8 +13,7 @@ import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 import structlog
@@ -23,7 +22,7 @@ from pydantic import SecretStr
 
 from nofx_grpc import data_dir
 from nofx_grpc.errors import StartError
-from nofx_grpc.lifecycle import protect_process, stop_on_signals
+from nofx_grpc.lifecycle import Announce, protect_process, stop_on_signals
 from nofx_grpc.rpc.listening import reserved
 from nofx_grpc.settings import Settings
 
@@ -40,19 +39,21 @@ MOST_DEATHS = 6  # in a row; the pauses between them come to a quarter of a minu
 END_SECONDS = 20.0
 
 
-def serve(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
-    """Serve with as many workers as the settings say until SIGTERM or SIGINT; `announce` is told the address.
+def serve(settings: Settings, announce: Announce) -> None:
+    """Serve with as many workers as the settings say until SIGTERM or SIGINT; `announce` is told the addresses.
 
     Raises StartError, also when a worker dies again and again.  A second signal kills the workers and ends the process
     at once, with the status 128 + signal.
     """
     protect_process()
     data_dir.prepare(settings.data_dir)
-    with data_dir.held(settings.data_dir), reserved(settings.listen) as address:
-        uvloop.run(keep_all(settings.model_copy(update={"listen": address}), announce))
+    with data_dir.held(settings.data_dir), ExitStack() as held:
+        names = ["listen"] + (["mtls_listen"] if settings.mtls_listen else [])
+        addresses = {name: held.enter_context(reserved(getattr(settings, name))) for name in names}
+        uvloop.run(keep_all(settings.model_copy(update=addresses), announce))
 
 
-async def keep_all(settings: Settings, announce: Callable[[Settings, str], None]) -> None:
+async def keep_all(settings: Settings, announce: Announce) -> None:
     """Keep all workers running until SIGTERM or SIGINT.  Raises StartError if one is given up."""
     workers = [Worker(number, settings) for number in range(1, settings.workers + 1)]
     stopping = stop_on_signals(at_once=lambda: _kill(workers))
@@ -61,7 +62,7 @@ async def keep_all(settings: Settings, announce: Callable[[Settings, str], None]
         # The first one alone at first: it migrates the database, or tells why it cannot.
         if await _started(workers[:1], over) and await _started(workers[1:], over):
             logger.info("serving", address=settings.listen, workers=len(workers))
-            announce(settings, settings.listen)
+            announce(settings, settings.listen, settings.mtls_listen or "")
             await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopped, *kept = over

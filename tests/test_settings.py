@@ -44,7 +44,7 @@ def test_the_defaults() -> None:
     assert settings.database_url.get_secret_value() == "sqlite:///data/nofx.db"
     assert settings.master_key_file == Path("data/master.key")
     assert settings.data_encryption_key is None
-    assert settings.read_tls() is None
+    assert (settings.tls_cert, settings.tls_key, settings.mtls_listen) == (None, None, None)
 
 
 def test_what_lies_in_the_data_directory_follows_it() -> None:
@@ -153,9 +153,8 @@ def test_a_missing_file_and_one_that_is_not_toml_are_named(config: Path) -> None
 
 
 def test_tls_takes_both_files(tls: dict[str, str]) -> None:
-    cert, key = Settings.load(None, tls).read_tls() or (b"", b"")
-    assert cert.startswith(b"-----BEGIN CERTIFICATE-----")
-    assert b"PRIVATE KEY-----" in key
+    settings = Settings.load(None, tls)
+    assert [str(settings.tls_cert), str(settings.tls_key)] == list(tls.values())
 
 
 def test_one_of_the_tls_files_is_not_enough(tls: dict[str, str]) -> None:

@@ -10,7 +10,7 @@ from nofx_grpc.settings import Settings
 METHOD = "nofx_grpc.v1.Exchanges/ListSupportedExchanges"
 
 
-def announce(settings: Settings, address: str) -> None:
+def announce(settings: Settings, address: str, mtls_address: str) -> None:
     """Print where the server is, and a grpcurl line that works as it stands on this machine."""
     target = _target(address)
     token = (settings.data_dir / "tokens" / "admin").absolute()
@@ -20,6 +20,8 @@ def announce(settings: Settings, address: str) -> None:
         lines += ["Try it:", f"  grpcurl {_transport(settings, target)} {header} {shlex.quote(target)} {METHOD}"]
     else:
         lines += ["Make a token:", "  nofx-grpc token create --role admin"]
+    if mtls_address:
+        lines.append(f"Callers with certificates: {mtls_address}")
     print("\n".join(lines), flush=True)
 
 

@@ -41,7 +41,7 @@ def main() -> int:
 async def _serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _on_input, stopping)
-    await lifecycle.run(settings, stopping, lambda _: print("ready", flush=True))
+    await lifecycle.run(settings, stopping, lambda *_: print("ready", flush=True))
 
 
 def _on_input(stopping: asyncio.Event) -> None:

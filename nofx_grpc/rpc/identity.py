@@ -42,17 +42,21 @@ class Tokens:
         token = await self._token(token_hash(secret), fresh=fresh) if looks_like_token(secret) else None
         if token is None:
             raise Unauthenticated("the token is not known")
-        if token.revoked_at is not None:
-            raise Unauthenticated("the token was revoked")
-        if token.expires_at is not None and token.expires_at <= self._clock():
-            raise Unauthenticated("the token has expired")
-        if token.bootstrap and not local:
-            raise Unauthenticated(
-                "a bootstrap token works on loopback and Unix sockets only: make one with CreateToken"
-            )
+        principal = f"token:{token.id}"
+        if problem := self._problem(token, local=local):
+            raise Unauthenticated(problem, principal=principal)
         self._used.add(token.id)
         permissions = permissions_of(token.role, reveal=token.reveal, reveal_system=token.reveal_system)
-        return Identity(f"token:{token.id}", token.role, permissions, token.user_id)
+        return Identity(principal, token.role, permissions, token.user_id)
+
+    def _problem(self, token: Token, *, local: bool) -> str:
+        if token.revoked_at is not None:
+            return "the token was revoked"
+        if token.expires_at is not None and token.expires_at <= self._clock():
+            return "the token has expired"
+        if token.bootstrap and not local:
+            return "a bootstrap token works on loopback and Unix sockets only: make one with 'nofx-grpc token create'"
+        return ""
 
     def take_used(self) -> set[str]:
         """The ids of the tokens that identified somebody since the last time that this was asked."""

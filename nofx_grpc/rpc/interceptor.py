@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, cast
 
 import grpc
 import structlog
@@ -32,10 +32,11 @@ from nofx_grpc.errors import (
     Unauthenticated,
     Violation,
 )
-from nofx_grpc.rpc.identity import Tokens
+from nofx_grpc.rpc.callers import Callers
+from nofx_grpc.rpc.credentials import Context, Credential, credential_of
 from nofx_grpc.rpc.permissions import Rule
 from nofx_grpc.rpc.status import DETAILS_KEY, status_of
-from nofx_grpc.rpc.streams import Credential, OpenStreams
+from nofx_grpc.rpc.streams import OpenStreams
 from nofx_grpc.rpc.validation import MessageRules
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.store import audit, revisions
@@ -43,8 +44,6 @@ from nofx_grpc.store.engine import Database
 from nofx_grpc.v1 import common_pb2
 
 logger = structlog.get_logger(__name__)
-
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs only
 
 ANONYMOUS = Identity("anonymous", "", frozenset())
 _REVISION = re.compile("[0-9]{1,19}")
@@ -67,10 +66,10 @@ class Limits:
 class Gate:
     """Wraps each method of each service; nothing reaches a handler but through it."""
 
-    def __init__(self, db: Database, envelope: Envelope, tokens: Tokens, limits: Limits) -> None:
+    def __init__(self, db: Database, envelope: Envelope, callers: Callers, limits: Limits) -> None:
         self.db, self.envelope, self.limits = db, envelope, limits
         self.rules = MessageRules()
-        self._tokens = tokens
+        self._callers = callers
         self._refusals = RefusalBudget(limits.refusals_on_record)
         self.streams = OpenStreams(self._identify_again)
 
@@ -85,17 +84,19 @@ class Gate:
 
     async def identify(self, context: Context) -> Identity:
         """Who calls.  Raises Unauthenticated."""
-        shown = credential_of(context)
-        return await self._tokens.identify(shown.authorization, local=shown.local)
+        return await self._callers.identify(credential_of(context))
 
     async def _identify_again(self, shown: Credential) -> Identity:
-        return await self._tokens.identify(shown.authorization, local=shown.local, fresh=True)
+        return await self._callers.identify(shown, fresh=True)
 
-    async def wait_for_revision(self, context: Context) -> None:
-        """Wait until the store is at the revision that the caller asks for.  Raises RevisionNotReached."""
+    async def wait_for_revision(self, context: Context) -> bool:
+        """Wait until the store is at the revision that the caller asks for; whether that took any time.
+
+        Raises RevisionNotReached.
+        """
         text = next((value for key, value in context.invocation_metadata() or () if key == "nofx-min-revision"), None)
         if text is None:
-            return
+            return False
         if not _REVISION.fullmatch(str(text)):
             raise InvalidArgument(
                 Violation("nofx-min-revision", "expected the number that an answer's nofx-revision had")
@@ -105,11 +106,12 @@ class Gate:
         while self.db.revision < wanted:
             current = (await self.db.read(revisions.read_state)).revision
             if current >= wanted:
-                return
+                return True
             if time.monotonic() >= until:
                 raise RevisionNotReached(wanted, current)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_POLL_SECONDS)  # a thousand who wait in vain must not keep the loop busy
+        return pause > _POLL_SECONDS
 
     def call(self, method: str, context: Context, answer_type: type[Message]) -> Call:
         """A call of nobody yet."""
@@ -143,8 +145,9 @@ class Gate:
             outcome = audit.DENIED
         else:
             return
+        principal = error.principal if isinstance(error, Unauthenticated) else ""
         try:
-            await call.record(outcome, error.reason)
+            await call.record(outcome, error.reason, principal=principal)
         except AuditUnavailable:
             logger.error("audit_unavailable", method=call.method, outcome=outcome, reason=error.reason)
 
@@ -176,7 +179,8 @@ class GatedMethod:
             await self._admit(call, context)
             if call.identity.user_id:
                 self._check_open_to_scoped()
-            answer: Message = await self._behavior(self._requests(stream), call)
+            with self._gate.streams.opened(call, credential_of(context), self._rule.permission, upload=True):
+                answer: Message = await self._behavior(self._requests(stream), call)
             return self._finish(call, context, answer)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
@@ -207,16 +211,21 @@ class GatedMethod:
 
     async def _admit(self, call: Call, context: Context) -> None:
         """Everything that can be said before the request is looked at."""
+        await self._identify(call, context)
+        remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever the stubs say
+        if remaining is not None and remaining <= 0:
+            raise DeadlineExceeded
+        if await self._gate.wait_for_revision(context):
+            await self._identify(call, context)  # what was true before the wait need not be true any more
+
+    async def _identify(self, call: Call, context: Context) -> None:
+        """Raises Unauthenticated, and PermissionDenied for a caller who may not call this method."""
         call.identity = await self._gate.identify(context)
         if self._rule.permission not in call.identity.permissions:
             name = common_pb2.Permission.Name(self._rule.permission).removeprefix("PERMISSION_")
             raise PermissionDenied(
                 f"{self._name} needs the permission {name}, which the role {call.identity.role!r} does not have"
             )
-        remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever the stubs say
-        if remaining is not None and remaining <= 0:
-            raise DeadlineExceeded
-        await self._gate.wait_for_revision(context)
 
     def _parse(self, raw: bytes) -> Message:
         if len(raw) > self._gate.limits.request_bytes:
@@ -254,14 +263,6 @@ class GatedMethod:
         return answer.SerializeToString()
 
 
-def credential_of(context: Context) -> Credential:
-    """What the caller shows.  Raises Unauthenticated if that is more than one thing."""
-    shown = [value for key, value in context.invocation_metadata() or () if key == "authorization"]
-    if len(shown) > 1:
-        raise Unauthenticated("more than one credential: send the metadata 'authorization' once")
-    return Credential(shown[0] if shown else None, is_local(context.peer()))
-
-
 class RefusalBudget:
     """How many refused credentials go on record in a minute: whoever has none must not be able to fill the disk."""
 
@@ -275,8 +276,3 @@ class RefusalBudget:
             self._left, self._until = self._per_minute, now + 60
         self._left -= 1
         return self._left >= 0
-
-
-def is_local(peer: str) -> bool:
-    """Whether a gRPC peer is on this machine: a Unix socket or a loopback address."""
-    return peer.startswith(("unix:", "ipv4:127.", "ipv6:[::1]", "ipv6:%5B::1%5D", "ipv6:[::ffff:127."))

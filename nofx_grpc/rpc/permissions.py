@@ -26,6 +26,8 @@ _ROLES: dict[str, frozenset[pb.Permission.ValueType]] = {
     "viewer": frozenset({pb.PERMISSION_READ}),
 }
 
+ROLES = tuple(_ROLES)
+
 
 @cache
 def permissions_of(role: str, *, reveal: bool, reveal_system: bool) -> frozenset[pb.Permission.ValueType]:

@@ -12,9 +12,11 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 
 from nofx_grpc.address import UNIX
 from nofx_grpc.errors import StartError
+from nofx_grpc.rpc.credentials import Context, credential_of
 from nofx_grpc.rpc.health import Health
-from nofx_grpc.rpc.interceptor import Context, Gate
+from nofx_grpc.rpc.interceptor import Gate
 from nofx_grpc.rpc.listening import check_free, socket_lock
+from nofx_grpc.v1 import common_pb2
 
 _MEBIBYTE = 1024 * 1024
 _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
@@ -28,10 +30,12 @@ class Service(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Where the server listens, and the limits of its connections."""
+    """Where the server listens, and the limits of its connections.  Plaintext where there are no credentials."""
 
     listen: str
     credentials: grpc.ServerCredentials | None = None
+    mtls_listen: str = ""  # none
+    mtls_credentials: grpc.ServerCredentials | None = None
     request_bytes: int = 4 * _MEBIBYTE
     concurrent_rpcs: int = 1024
     keepalive_seconds: float = 60
@@ -58,10 +62,18 @@ class Server:
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(gate, names), self._server)
         self._lock = ExitStack()
         self._streams = gate.streams
+        self.mtls_address = ""  # where clients with certificates find it, once it has started
 
     async def start(self) -> str:
-        """Listen and serve; the address that clients use.  Raises StartError if the address cannot be had."""
-        listen, credentials = self._options.listen, self._options.credentials
+        """Listen and serve; the address that clients use.  Raises StartError if an address cannot be had."""
+        options = self._options
+        address = await self._listen(options.listen, options.credentials)
+        if options.mtls_listen:
+            self.mtls_address = await self._listen(options.mtls_listen, options.mtls_credentials)
+        await self._server.start()
+        return address
+
+    async def _listen(self, listen: str, credentials: grpc.ServerCredentials | None) -> str:
         if not self._options.shared:
             self._lock.enter_context(socket_lock(listen))
             await check_free(listen)
@@ -72,7 +84,6 @@ class Server:
                 port = self._server.add_secure_port(listen, credentials)
         except RuntimeError:
             raise StartError(f"cannot listen on {listen}: it is taken, not this machine's, or not allowed") from None
-        await self._server.start()
         return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
 
     async def stop(self, grace_seconds: float) -> None:
@@ -91,13 +102,14 @@ class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc
         self._gate = gate
 
     async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        call = self._gate.call(_REFLECTION, context, reflection_pb2.ServerReflectionResponse)
         try:
-            await self._gate.identify(context)
+            call.identity = await self._gate.identify(context)
+            with self._gate.streams.opened(call, credential_of(context), common_pb2.PERMISSION_READ):
+                async for response in super().ServerReflectionInfo(requests, context):
+                    yield response
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
-            call = self._gate.call(_REFLECTION, context, reflection_pb2.ServerReflectionResponse)
             await self._gate.fail(call, context, error)
-        async for response in super().ServerReflectionInfo(requests, context):
-            yield response
 
 
 def _handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:

@@ -1,4 +1,4 @@
-"""The streams that are open: who reads each is asked again while it runs, and all end when the server does."""
+"""The streams that are open: whose each is, is asked again while it runs; those of answers end when the server does."""
 
 import asyncio
 import time
@@ -9,20 +9,13 @@ from dataclasses import dataclass
 import structlog
 
 from nofx_grpc.errors import NofxError, PermissionDenied, ShuttingDown, Unauthenticated
+from nofx_grpc.rpc.credentials import Credential
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.v1 import common_pb2
 
 logger = structlog.get_logger(__name__)
 
 PERIOD_SECONDS = 0.75
-
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """What a caller has shown, and whether it came from this machine."""
-
-    authorization: str | bytes | None
-    local: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +26,7 @@ class OpenStream:
     credential: Credential
     permission: common_pb2.Permission.ValueType
     task: "asyncio.Task[object]"
+    upload: bool = False
     error: NofxError | None = None
 
     def end(self, error: NofxError) -> None:
@@ -44,13 +38,13 @@ class OpenStream:
     def check(self, identity: Identity) -> None:
         """Raises what ends the stream, unless this caller may go on reading it."""
         if self.permission not in identity.permissions:
-            raise PermissionDenied("the permission to read this stream was taken away")
+            raise PermissionDenied("the permission for this stream was taken away")
         if identity.user_id != self.call.identity.user_id:
             raise Unauthenticated("the credential is limited to another user now")
 
 
 class OpenStreams:
-    """Every stream of answers of this process.  Used on one event loop."""
+    """Every stream of this process.  Used on one event loop."""
 
     def __init__(self, identify: Callable[[Credential], Awaitable[Identity]], period: float = PERIOD_SECONDS) -> None:
         self._identify, self._period = identify, period
@@ -62,12 +56,22 @@ class OpenStreams:
         return len(self._open)
 
     @contextmanager
-    def opened(self, call: Call, credential: Credential, permission: common_pb2.Permission.ValueType) -> Iterator[None]:
-        """Serve a stream in this block.  Raises what ended it; ShuttingDown where the server ends already."""
+    def opened(
+        self,
+        call: Call,
+        credential: Credential,
+        permission: common_pb2.Permission.ValueType,
+        *,
+        upload: bool = False,
+    ) -> Iterator[None]:
+        """Serve a stream in this block.  Raises what ended it; ShuttingDown where the server ends already.
+
+        An upload has an end of its own, and may reach it while the server drains.
+        """
         task = asyncio.current_task()
         if self._stopped or task is None:
             raise ShuttingDown
-        stream = OpenStream(call, credential, permission, task)
+        stream = OpenStream(call, credential, permission, task, upload)
         self._open.add(stream)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(), name="nofx-open-streams")
@@ -82,12 +86,10 @@ class OpenStreams:
             self._open.discard(stream)
 
     def stop(self) -> None:
-        """End all streams; no more are opened."""
+        """End all streams but uploads; no more are opened."""
         self._stopped = True
-        for stream in list(self._open):
+        for stream in [stream for stream in self._open if not stream.upload]:
             stream.end(ShuttingDown())
-        if self._task is not None:
-            self._task.cancel()
 
     async def _watch(self) -> None:
         """Ask again who the callers are, until no stream is open."""

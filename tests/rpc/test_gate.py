@@ -10,6 +10,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from nofx_grpc.rpc.callers import Callers
 from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, GatedMethod, Limits
 from nofx_grpc.store import audit, exchanges
@@ -101,8 +102,8 @@ async def test_every_answer_tells_its_revision_and_history(service: RunningServi
     ((history,),) = await service.rows("SELECT history_id FROM store_state")
     stub = service.client().exchanges
     before = await service.revision()
-    read, write = stub.GetExchange(BINANCE), stub.CreateExchange(OKX)
-    await read, await write
+    await (read := stub.GetExchange(BINANCE))
+    await (write := stub.CreateExchange(OKX))
     for call, revision in ((read, before), (write, before + 1)):
         metadata = await trailing(call)
         assert (metadata["nofx-revision"], metadata["nofx-history"]) == (str(revision), history)
@@ -191,6 +192,9 @@ class LateContext:
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self._token}"),)
 
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
     def time_remaining(self) -> float:
         return 0.0
 
@@ -207,8 +211,8 @@ async def test_a_call_that_comes_too_late_is_not_begun(service: RunningService) 
         return pb.Exchange()
 
     app, context = service.app, LateContext(service.token("admin"))
-    tokens = Tokens(app.db, lambda: datetime.now(UTC))
-    method = GatedMethod(Gate(app.db, app.envelope, tokens, Limits()), CREATE, behavior)
+    callers = Callers(Tokens(app.db, lambda: datetime.now(UTC)))
+    method = GatedMethod(Gate(app.db, app.envelope, callers, Limits()), CREATE, behavior)
     with pytest.raises(grpc.aio.AbortError):
         await method.unary_unary(OKX.SerializeToString(), context)  # type: ignore[arg-type]  # what it needs of one
     expected = Code.DEADLINE_EXCEEDED, "the deadline passed before the work was started; nothing was done"

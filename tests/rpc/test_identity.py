@@ -9,8 +9,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nofx_grpc.errors import Unauthenticated
+from nofx_grpc.rpc.credentials import is_local
 from nofx_grpc.rpc.identity import Tokens
-from nofx_grpc.rpc.interceptor import RefusalBudget, is_local
+from nofx_grpc.rpc.interceptor import RefusalBudget
 from nofx_grpc.v1 import exchanges_pb2 as pb
 from nofx_grpc.v1 import exchanges_pb2_grpc
 from tests.support.clock import START, FakeClock

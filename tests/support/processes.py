@@ -42,6 +42,10 @@ class ServerProcess:
         return self.printed[0].removeprefix("nofx-grpc serves on ")
 
     @property
+    def mtls_address(self) -> str:
+        return self.printed[3].removeprefix("Callers with certificates: ")
+
+    @property
     def data_dir(self) -> Path:
         return Path(self.env["NOFX_GRPC_DATA_DIR"])
 
@@ -73,16 +77,17 @@ def serving(env: Mapping[str, str], log: Path) -> Iterator[ServerProcess]:
     with log.open("a") as file:
         process = subprocess.Popen([COMMAND, "serve"], env=env, stdout=subprocess.PIPE, stderr=file, text=True)
     try:
-        yield ServerProcess(process, env, _printed(process, log), log)
+        lines = 4 if env.get("NOFX_GRPC_MTLS_LISTEN") else 3
+        yield ServerProcess(process, env, _printed(process, log, lines), log)
     finally:
         if process.poll() is None:
             process.kill()
         process.communicate()
 
 
-def _printed(process: "subprocess.Popen[str]", log: Path) -> list[str]:
-    """The three lines that a server prints when it is ready."""
+def _printed(process: "subprocess.Popen[str]", log: Path, count: int) -> list[str]:
+    """The lines that a server prints when it is ready."""
     assert process.stdout is not None
-    lines = [process.stdout.readline().rstrip("\n") for _ in range(3)]
+    lines = [process.stdout.readline().rstrip("\n") for _ in range(count)]
     assert lines[0], f"the server did not start: {log.read_text()}"
     return lines

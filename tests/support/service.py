@@ -62,9 +62,11 @@ class _ServerStream(_Metadata, grpc.aio.UnaryStreamClientInterceptor):
 
 
 class Client:
-    """A channel with one token, and a stub for each service."""
+    """A channel with one token, or a certificate, and a stub for each service."""
 
-    def __init__(self, address: str, token: str | None, **metadata: str) -> None:
+    def __init__(
+        self, address: str, token: str | None, tls: grpc.ChannelCredentials | None = None, **metadata: str
+    ) -> None:
         if token is not None:
             metadata["authorization"] = f"Bearer {token}"
         # grpc.aio takes each interceptor for one kind of call only.
@@ -73,7 +75,10 @@ class Client:
             _ClientStream(metadata),
             _ServerStream(metadata),
         ]
-        self.channel = grpc.aio.insecure_channel(address, interceptors=interceptors)
+        if tls is None:
+            self.channel = grpc.aio.insecure_channel(address, interceptors=interceptors)
+        else:
+            self.channel = grpc.aio.secure_channel(address, tls, interceptors=interceptors)
         self.users = users_pb2_grpc.UsersStub(self.channel)
         self.models = models_pb2_grpc.ModelsStub(self.channel)
         self.exchanges = exchanges_pb2_grpc.ExchangesStub(self.channel)
@@ -99,7 +104,13 @@ class RunningService:
 
     def client(self, role: str = "admin", *, token: str | None = None, **metadata: str) -> Client:
         """A client with the bootstrap token of a role, or with `token`."""
-        client = Client(self.address, token or self.token(role), **metadata)
+        client = Client(self.address, token or self.token(role), None, **metadata)
+        self.clients.append(client)
+        return client
+
+    def client_by_tls(self, tls: grpc.ChannelCredentials, token: str | None = None, address: str = "") -> Client:
+        """A client with a certificate at the listener for those, or over TLS at another address."""
+        client = Client(address or self.app.server.mtls_address, token, tls)
         self.clients.append(client)
         return client
 
