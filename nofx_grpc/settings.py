@@ -219,13 +219,6 @@ class Settings(BaseModel):
             )
         return value
 
-    @field_validator("mtls_policy")
-    @classmethod
-    def _check_mtls_policy(cls, value: Path | None) -> Path | None:
-        if value is not None:
-            _content(value)
-        return value
-
     @field_validator("mtls_listen")
     @classmethod
     def _check_mtls_listen(cls, value: str | None, info: ValidationInfo) -> str | None:

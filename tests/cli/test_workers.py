@@ -210,7 +210,7 @@ async def test_one_that_dies_again_and_again_ends_the_server(
     announced: list[str] = []
     settings = Settings.load(None, environment(tmp_path / "data", workers="2"))
     with capture_logs() as logged, pytest.raises(StartError, match=r"worker [12] has died 6 times .* status 7: given"):
-        await workers.keep_all(settings, lambda _, address: announced.append(address))
+        await workers.keep_all(settings, lambda _, address, __: announced.append(address))
     assert len(announced) == 1
     pauses = [line["restart_in_seconds"] for line in logged if line["event"] == "worker_died" and line["worker"] == 1]
     assert pauses[:4] == [0.01, 0.02, 0.04, 0.08]

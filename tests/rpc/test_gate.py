@@ -15,6 +15,7 @@ from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.rpc.interceptor import Gate, GatedMethod, Limits
 from nofx_grpc.store import audit, exchanges
 from nofx_grpc.v1 import exchanges_pb2 as pb
+from tests.support.late import LateContext
 from tests.support.rpcs import METHODS, call_raw
 from tests.support.service import RunningService, refused, running_service
 
@@ -177,30 +178,6 @@ async def test_who_waits_in_vain_asks_the_store_a_few_times_only(
 
 
 # ---- deadlines
-
-
-class LateContext:
-    """What the server sees of a call whose deadline has passed."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-        self.aborted: tuple[grpc.StatusCode, str] | None = None
-
-    def peer(self) -> str:
-        return "unix:"
-
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("authorization", f"Bearer {self._token}"),)
-
-    def auth_context(self) -> dict[str, list[bytes]]:
-        return {}
-
-    def time_remaining(self) -> float:
-        return 0.0
-
-    async def abort(self, code: grpc.StatusCode, text: str, metadata: object) -> None:
-        self.aborted = code, text
-        raise grpc.aio.AbortError
 
 
 async def test_a_call_that_comes_too_late_is_not_begun(service: RunningService) -> None:

@@ -1,66 +1,20 @@
 """Over the listener for certificates nobody gets in but by a name that the policy grants something, and no further."""
 
-from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from nofx_grpc.v1 import admin_pb2, exchanges_pb2, system_config_pb2, users_pb2
-from tests.support.certificates import DNS, EMAIL, URI, Authority, MutualTls, Pair, grant, spiffe
-from tests.support.rpcs import METHODS, call_raw, permission_of
-from tests.support.service import Client, RunningService, refused, running_service
+from nofx_grpc.v1 import admin_pb2, users_pb2
+from tests.security.mtls.callers import ALLOWED, BINANCE, PERMISSIONS, client_of, denied, get, may
+from tests.support.certificates import DNS, EMAIL, URI, Authority, MutualTls, Pair, spiffe
+from tests.support.service import Client, RunningService, refused
 from tests.support.watching import create_exchange
 
 Code = grpc.StatusCode
-
-BINANCE = exchanges_pb2.GetExchangeRequest(user_id="default", id="binance")
-
-POLICY = (
-    "".join(grant(spiffe(role), role) for role in ("admin", "gateway", "engine", "viewer"))
-    + grant(spiffe("teams/*"), "viewer")
-    + grant(spiffe("teams/trading/*"), "engine")
-    + grant(spiffe("teams/trading/intern"), "viewer")
-    + grant(spiffe("ada/gateway"), "gateway", user_id="ada")
-    + grant(spiffe("ada/admin"), "admin", user_id="ada")
-    + grant(spiffe("auditor"), "admin", reveal=True, reveal_system=True)
-    + '[[grant]]\ncommon_name = "old engine"\nrole = "engine"\n'
-)
-
-# What each role is let do, by one rpc for each permission.
-ALLOWED = {
-    "admin": {"READ", "WRITE", "RUN", "LOGIN", "RECORD", "ADMIN"},
-    "gateway": {"READ", "WRITE", "RUN", "LOGIN", "REVEAL_SYSTEM"},
-    "engine": {"READ", "RUN", "REVEAL", "RECORD"},
-    "viewer": {"READ"},
-}
-
-
-@pytest.fixture
-def mtls(tmp_path: Path) -> MutualTls:
-    return MutualTls.made_in(tmp_path, POLICY)
-
-
-@pytest.fixture
-async def service(tmp_path: Path, mtls: MutualTls) -> AsyncIterator[RunningService]:
-    async with running_service(tmp_path / "data", env=mtls.settings) as running:
-        yield running
-
-
-def get(client: Client) -> Any:
-    return client.exchanges.GetExchange(BINANCE, timeout=10)
-
-
-def client_of(service: RunningService, mtls: MutualTls, path: str, token: str | None = None) -> Client:
-    return service.client_by_tls(mtls.channel_credentials(mtls.authority.workload(path)), token)
-
-
-async def denied(client: Client) -> str:
-    """The text of the refusal that the caller of this client gets."""
-    return (await refused(get(client), Code.UNAUTHENTICATED, "UNAUTHENTICATED")).text
 
 
 async def shut_out(client: Client) -> None:
@@ -68,21 +22,6 @@ async def shut_out(client: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await client.exchanges.GetExchange(BINANCE, timeout=5)
     assert caught.value.code() is Code.UNAVAILABLE
-
-
-async def may(client: Client) -> set[str]:
-    """The permissions that a caller has."""
-    found = set()
-    for permission in {permission_of(method) for method in METHODS.values()}:
-        method = next(m for m in METHODS.values() if permission_of(m) == permission)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call_raw(client, method, b"\xff\xff")
-        assert caught.value.code() in {Code.INVALID_ARGUMENT, Code.PERMISSION_DENIED}
-        found |= {permission} if caught.value.code() is Code.INVALID_ARGUMENT else set()
-    return found
-
-
-PERMISSIONS = {permission_of(method) for method in METHODS.values()}
 
 
 @pytest.mark.parametrize("role", ALLOWED)
@@ -252,72 +191,3 @@ async def test_a_grant_for_one_user_is_a_scope(service: RunningService, mtls: Mu
     tokens = admin_pb2.ListTokensRequest()
     admin = client_of(service, mtls, "ada/admin")
     await refused(admin.admin.ListTokens(tokens), Code.PERMISSION_DENIED, "PERMISSION_DENIED")
-
-
-# ---- a token beside the certificate
-
-
-@pytest.mark.parametrize("by_certificate", ALLOWED)
-@pytest.mark.parametrize("by_token", ALLOWED)
-async def test_of_certificate_and_token_the_lesser_rights_count(
-    service: RunningService, mtls: MutualTls, by_certificate: str, by_token: str
-) -> None:
-    client = client_of(service, mtls, by_certificate, await service.make_token(by_token))
-    assert await may(client) == ALLOWED[by_certificate] & ALLOWED[by_token] & PERMISSIONS
-
-
-async def test_both_are_on_record(service: RunningService, mtls: MutualTls) -> None:
-    await service.add_users("ada")
-    client = client_of(service, mtls, "gateway", await service.make_token("admin", id="t-1"))
-    await create_exchange(client, "okx", "ada")
-    record = await service.last_record("principal", "role")
-    assert record == ("spiffe://nofx.test/gateway+token:t-1", "gateway+admin")
-
-
-async def test_a_gateway_reads_no_more_of_the_system_by_an_admins_token(
-    service: RunningService, mtls: MutualTls
-) -> None:
-    token = await service.make_token("admin", reveal_system=True)
-    client = client_of(service, mtls, "gateway", token)
-    wanted = system_config_pb2.AccessSystemSecretRequest(key="jwt_secret")
-    assert (await client.system_config.AccessSystemSecret(wanted)).value
-    wanted.key = "coin_pool_api_url"
-    await refused(client.system_config.AccessSystemSecret(wanted), Code.PERMISSION_DENIED, "PERMISSION_DENIED")
-
-
-@pytest.mark.parametrize(
-    ("path", "of_token", "sees"),
-    [
-        ("ada/gateway", "", {"ada"}),
-        ("gateway", "ada", {"ada"}),
-        ("ada/gateway", "ada", {"ada"}),
-        ("ada/gateway", "bob", None),
-        ("gateway", "", {"ada", "bob", "default"}),
-    ],
-)
-async def test_of_two_scopes_the_narrower_counts_and_contradictions_are_refused(
-    service: RunningService, mtls: MutualTls, path: str, of_token: str, sees: set[str] | None
-) -> None:
-    await service.add_users("ada", "bob")
-    client = client_of(service, mtls, path, await service.make_token("gateway", of_token))
-    if sees is None:
-        assert await denied(client) == "the certificate and the token are for different users"
-        return
-    listed = await client.users.ListUsers(users_pb2.ListUsersRequest())
-    assert {user.id for user in listed.users} == sees
-
-
-async def test_both_must_be_valid(service: RunningService, mtls: MutualTls) -> None:
-    revoked = await service.make_token("admin", revoked_at=datetime.now(UTC), id="t-1")
-    assert await denied(client_of(service, mtls, "admin", revoked)) == "the token was revoked"
-    assert await service.last_record("principal", "outcome") == ("token:t-1", "DENIED")
-    assert await denied(client_of(service, mtls, "admin", "nofx_" + 43 * "A")) == "the token is not known"
-    stranger = await denied(client_of(service, mtls, "nobody", await service.make_token("admin")))
-    assert stranger == "the certificate's name 'spiffe://nofx.test/nobody' gives it no rights here"
-    assert await service.last_record("principal", "outcome") == ("spiffe://nofx.test/nobody", "DENIED")
-
-
-async def test_a_bootstrap_token_is_of_no_use_there(service: RunningService, mtls: MutualTls) -> None:
-    """What forwards connections from other machines to that listener must not make them local."""
-    text = await denied(client_of(service, mtls, "admin", service.token("admin")))
-    assert text.startswith("a bootstrap token works on loopback and Unix sockets only")
