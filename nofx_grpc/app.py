@@ -10,8 +10,9 @@ import structlog
 from nofx_grpc import data_dir
 from nofx_grpc.crypto.chain import ChainKey
 from nofx_grpc.crypto.envelope import Envelope
-from nofx_grpc.errors import MasterKeyError, StartError
+from nofx_grpc.errors import StartError
 from nofx_grpc.housekeeping import Housekeeping, Keeping
+from nofx_grpc.master_key import master_key_text
 from nofx_grpc.rpc.callers import Callers
 from nofx_grpc.rpc.certificates import ClientCertificates
 from nofx_grpc.rpc.identity import Tokens
@@ -123,24 +124,6 @@ def database_backend(settings: Settings) -> Backend:
         )
     except OSError as error:
         raise StartError(f"the database cannot be opened: {error.filename}: {error.strerror}") from error
-
-
-def master_key_text(settings: Settings, *, new: bool) -> str:
-    """The master key: from the environment, else from the key file; made only where there is nothing yet that it would
-    have to open.  Raises MasterKeyError.
-    """
-    if settings.data_encryption_key is not None:
-        return settings.data_encryption_key.get_secret_value()
-    path = settings.master_key_file
-    text = data_dir.read_master_key(path)
-    if text is not None:
-        return text
-    if not new:
-        raise MasterKeyError(
-            f"there is no master key: set DATA_ENCRYPTION_KEY, or put the key into {path}. A new one is made only "
-            "for a new database in a data directory that is empty or missing"
-        )
-    return data_dir.make_master_key(path, os.urandom)
 
 
 def server_options(settings: Settings, tls: Reloading[TlsMaterial] | None = None) -> ServerOptions:

@@ -11,9 +11,8 @@ from pathlib import Path
 import structlog
 
 from nofx_grpc.crypto.encoding import Random
-from nofx_grpc.crypto.keyring import new_master_text
 from nofx_grpc.crypto.tokens import new_token_secret, token_hash
-from nofx_grpc.errors import MasterKeyError, StartError
+from nofx_grpc.errors import StartError
 from nofx_grpc.rpc.permissions import ROLES
 from nofx_grpc.store.tokens import Token
 
@@ -59,28 +58,6 @@ def held(directory: Path) -> Iterator[None]:
 def is_unused(directory: Path) -> bool:
     """Tell whether nothing was ever kept in the directory: no key, no tokens, nothing of somebody else."""
     return all(path.name in _LEFTOVERS or path.name.endswith(_LEFTOVER_SUFFIXES) for path in directory.iterdir())
-
-
-def read_master_key(path: Path) -> str | None:
-    """The master key of the key file, or None if there is no such file.  Raises MasterKeyError if it cannot be read."""
-    try:
-        text = path.read_text()
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise MasterKeyError(f"the master key in {path} cannot be read: {reason}") from error
-    if mode & 0o077:
-        logger.warning("master_key_open_to_others", path=str(path), mode=f"{mode:04o}", expected="0600")
-    return text
-
-
-def make_master_key(path: Path, random: Random) -> str:
-    """Make a master key and put it into its file."""
-    text = new_master_text(random)
-    write_private(path, text + "\n")
-    return text
 
 
 def bootstrap_tokens(directory: Path, random: Random) -> Callable[[datetime], list[Token]]:

@@ -1,6 +1,7 @@
 """What is said of settings that are wrong: where the value stands, what it is, and what was expected."""
 
 import difflib
+import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -37,6 +38,23 @@ def problem(source: str, field: FieldInfo, detail: Mapping[str, Any]) -> str:
     else:
         found = f"has value {str(detail['input'])!r}"
     return f"{source} {found}: expected {_expected(field, detail)}"
+
+
+def several_master_keys(where: Mapping[str, str]) -> list[str]:
+    """Say that more than one setting says what the master key is; `where` tells where each setting stands."""
+    found = [where[name] for name in ("data_encryption_key", "master_key_file", "master_key_command") if name in where]
+    return [f"{' and '.join(found)} are set: the master key is taken from one of them, so set one"] if found[1:] else []
+
+
+def check_command_line(value: str) -> str:
+    """Return a command as it stands.  Raises ValueError unless it can be split into words."""
+    try:
+        words = shlex.split(value)
+    except ValueError:
+        words = []
+    if not words:
+        raise ValueError("a command and its arguments, with all quotes closed")
+    return value
 
 
 def _expected(field: FieldInfo, detail: Mapping[str, Any]) -> str:

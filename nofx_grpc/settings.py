@@ -1,4 +1,4 @@
-"""Every setting: its name, default, meaning and check.
+"""Every setting: its name, default, meaning and check.  Longer than 300 lines: it is read as one list.
 
 A value comes from the environment (``NOFX_GRPC_<NAME>``), else from the TOML file of ``--config`` (``<name>``), else it
 is the default.  An empty variable counts as not set.  Relative paths are relative to the working directory.  Unknown
@@ -11,15 +11,24 @@ pydantic is slow to import, so the command imports this module only where it is 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 
 from nofx_grpc.address import DEFAULT_LISTEN, UNIX, check_address, is_local
 from nofx_grpc.errors import SettingsError
 from nofx_grpc.pem import belong_together, certificates_in
-from nofx_grpc.setting_problems import problem, read_toml, unknown
+from nofx_grpc.setting_problems import check_command_line, problem, read_toml, several_master_keys, unknown
 
 PREFIX = "NOFX_GRPC_"
 # These keep the name that they have in NOFX.
@@ -75,6 +84,12 @@ class Settings(BaseModel):
         description="The master key, which opens the keyring; for an adopted database the key that NOFX ran with, in "
         "any form that NOFX takes. Not set: the master key file.",
     )
+    master_key_command: Annotated[str, AfterValidator(check_command_line)] | None = Field(
+        None,
+        description="Command that prints the master key, run at the start, by no shell: to take it from Vault or a "
+        "cloud's KMS. In place of `DATA_ENCRYPTION_KEY` and the file.",
+    )
+    master_key_command_seconds: float = Field(30, ge=1, le=600, description="How long that command may take.")
     # `tls_key` looks at `tls_cert`, and `listen` looks at both: a check sees only the fields before its own.
     tls_cert: Path | None = Field(None, description="PEM file: the server's certificate and those that signed it.")
     tls_key: Path | None = Field(None, description="PEM file: the private key of the certificate, not encrypted.")
@@ -250,16 +265,17 @@ class Settings(BaseModel):
         in_file = read_toml(config) if config else {}
         in_env = {name: env[variable(name)] for name in cls.model_fields if env.get(variable(name))}
         problems = [f"{config}: {unknown(key, cls.model_fields)}" for key in in_file if key not in cls.model_fields]
+        where = {name: f"{config}: {name}" for name in in_file} | {name: variable(name) for name in in_env}
+        problems += several_master_keys(where)
         settings = None
         try:
             settings = cls.model_validate({k: v for k, v in in_file.items() if k in cls.model_fields} | in_env)
         except ValidationError as error:
             for detail in error.errors():
                 name = str(detail["loc"][0])
-                source = f"{config}: {name}" if name in in_file.keys() - in_env.keys() else variable(name)
                 # A default made of other settings is not wrong of itself: they are.
                 if detail["type"] != "default_factory_not_called":
-                    problems.append(problem(source, cls.model_fields[name], detail))
+                    problems.append(problem(where.get(name, variable(name)), cls.model_fields[name], detail))
         # Not inside the `except`: pydantic's error holds the values, and there are secrets among them.
         if problems or settings is None:
             raise SettingsError("\n".join(problems))

@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from nofx_grpc import data_dir
-from nofx_grpc.app import master_key_text, utc_now
+from nofx_grpc.app import utc_now
 from nofx_grpc.cli.progress import bar
 from nofx_grpc.crypto.nofx import derive_key
 from nofx_grpc.errors import AdoptionError, InvalidArgument, SettingsError
+from nofx_grpc.master_key import master_key_text
 from nofx_grpc.redaction import escaped
 from nofx_grpc.services import config_keys
 from nofx_grpc.services.convert import redacted_url

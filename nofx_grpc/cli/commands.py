@@ -9,6 +9,7 @@ import typer
 
 from nofx_grpc import __version__
 from nofx_grpc.cli import moving_commands
+from nofx_grpc.cli.keys_commands import keys_app
 from nofx_grpc.cli.options import Config, Json, load
 from nofx_grpc.cli.reports import print_json
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of the callers.", rich_markup_mode=None)
 app.add_typer(token_app, name="token")
 app.add_typer(moving_commands.app)
+app.add_typer(keys_app, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

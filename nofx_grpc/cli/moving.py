@@ -9,9 +9,10 @@ from pathlib import Path
 from rich.console import Console
 
 from nofx_grpc import __version__, data_dir
-from nofx_grpc.app import database_backend, master_key_text, open_database, utc_now
+from nofx_grpc.app import database_backend, open_database, utc_now
 from nofx_grpc.cli.progress import bar
 from nofx_grpc.errors import CopyError, SettingsError
+from nofx_grpc.master_key import master_key_text
 from nofx_grpc.redaction import escaped
 from nofx_grpc.settings import Settings
 from nofx_grpc.store import audit, tokens

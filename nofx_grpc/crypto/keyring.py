@@ -110,6 +110,26 @@ class MasterKey:
         except (InvalidTag, ValueError):
             raise MasterKeyError(f"the master key does not open key {record.id!r} of the keyring") from None
 
+    def rewrap(self, record: KeyRecord, old: "MasterKey", random: Random, state: State | None = None) -> KeyRecord:
+        """Return the record with the same key, which ``old`` has wrapped, wrapped by this one; in another state, if one
+        is given. Raises MasterKeyError.
+        """
+        return self.wrap(
+            old.unwrap(record),
+            purpose=record.purpose,
+            state=state or record.state,
+            algorithm=record.algorithm,
+            random=random,
+            now=record.created_at,
+        )
+
+    def opens(self, records: Iterable[KeyRecord]) -> bool:
+        """Tell whether this key has wrapped all these."""
+        try:
+            return all(self.unwrap(record) for record in records)
+        except MasterKeyError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
@@ -198,7 +218,8 @@ def _unwrap_all(records: list[KeyRecord], master: MasterKey) -> dict[str, Key]:
     if locked and not keys:
         raise MasterKeyError(
             "the master key does not open this database's keyring: it was made with another one. "
-            "Set DATA_ENCRYPTION_KEY (or the key file) to the key that this database was first started or adopted with"
+            "Set DATA_ENCRYPTION_KEY (or the key file, or the key command) to the key that this database was first "
+            "started or adopted with, or that its keys were wrapped for last"
         )
     if locked:
         raise MasterKeyError(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Column, Connection, Integer, LargeBinary, Table, bindparam, delete, insert, select, update
 
 from nofx_grpc.crypto.encoding import Random
-from nofx_grpc.crypto.keyring import Key, KeyRecord, Keyring, MasterKey, new_key
+from nofx_grpc.crypto.keyring import SALT_BYTES, Key, KeyRecord, Keyring, MasterKey, new_key
 from nofx_grpc.errors import FailedPrecondition, MasterKeyError, NotFound
 from nofx_grpc.store import revisions
 from nofx_grpc.store.metadata import key_column, metadata, time_column
@@ -75,14 +75,7 @@ def rotate(connection: Connection, master: MasterKey, random: Random) -> Rotatio
     records = read_all(connection)
     current = _unlock(records, master)
     previous = next(record for record in records if record.id == current.primary.id)
-    opening = master.wrap(
-        current.primary,
-        purpose="data",
-        state="decrypt_only",
-        algorithm=previous.algorithm,
-        random=random,
-        now=previous.created_at,
-    )
+    opening = master.rewrap(previous, master, random, state="decrypt_only")
     key = _unused_key(records, random)
     new = master.wrap(
         key,
@@ -108,6 +101,26 @@ def retire(connection: Connection, id: str) -> None:
     connection.execute(_DELETE, {"key": id})
     connection.execute(_COUNT_UP)
     revisions.touch(connection, KIND, "", id, "retire")
+
+
+def rewrap(connection: Connection, master: MasterKey, new_text: str, random: Random) -> int:
+    """Wrap every key for the new master key, which opens all of them then; the number of keys.
+
+    Raises MasterKeyError if the old one does not open the keyring, or the new one is the old one.
+    """
+    records = read_all(connection)
+    before = Keyring.unlock(records, master)
+    if MasterKey.from_text(new_text, read_salt(connection)).opens(records):
+        raise MasterKeyError("the new master key is the one that the keyring is wrapped for already")
+    salt = random(SALT_BYTES)
+    new = MasterKey.from_text(new_text, salt)
+    _write(connection, [new.rewrap(record, master, random) for record in records])
+    connection.execute(update(master_key).values(salt=salt))
+    # As the next start will open it: from what is stored, and from the text.
+    if Keyring.unlock(read_all(connection), MasterKey.from_text(new_text, read_salt(connection))) != before:
+        raise MasterKeyError("the keyring would not be the same under the new master key: nothing was changed")
+    revisions.touch(connection, KIND, "", "all keys", "rewrap")
+    return len(records)
 
 
 class Listing:

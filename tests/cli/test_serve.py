@@ -161,7 +161,7 @@ def test_without_its_master_key_a_store_is_not_opened(data_dir: Path) -> None:
     (data_dir / "master.key").unlink()
     refused = run("serve", env=environment(data_dir))
     assert refused.returncode == 3
-    assert refused.stderr.startswith("nofx-grpc: there is no master key: set DATA_ENCRYPTION_KEY, or put the key into ")
+    assert refused.stderr.startswith("nofx-grpc: there is no master key: set DATA_ENCRYPTION_KEY or NOFX_GRPC_MASTER_")
     assert not (data_dir / "master.key").exists()
 
 
