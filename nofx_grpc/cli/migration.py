@@ -2,13 +2,14 @@
 
 from nofx_grpc.app import database_backend, inspect_database, open_database, utc_now
 from nofx_grpc.settings import Settings
-from nofx_grpc.store.schema import SchemaState, newest_version
+from nofx_grpc.store.schema import SchemaState, version_of
 
-_WAS = {SchemaState.NEW: "new", SchemaState.OLD: "old", SchemaState.CURRENT: "current"}
+_WAS = {SchemaState.NEW: "new", SchemaState.OLD: "old", SchemaState.CURRENT: "current", SchemaState.NEWER: "newer"}
 
 
 def run(settings: Settings) -> dict[str, object]:
     """Migrate, and report what the database was before and is now.  Raises StartError."""
     was = inspect_database(settings)
     open_database(settings, utc_now)
-    return {"database": database_backend(settings).describe(), "was": _WAS[was], "schema": newest_version()}
+    backend = database_backend(settings)
+    return {"database": backend.describe(), "was": _WAS[was], "schema": version_of(backend)}

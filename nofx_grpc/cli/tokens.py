@@ -62,7 +62,7 @@ def create(settings: Settings, wanted: Wanted) -> dict[str, object]:
         raise StartError(
             f"there is no database yet in {settings.data_dir}: run 'nofx-grpc serve' or 'nofx-grpc migrate'"
         )
-    if state is not SchemaState.CURRENT:
+    if state is SchemaState.OLD:
         raise StartError("the database is of an older release: run 'nofx-grpc migrate' first")
     token = asyncio.run(_create(settings, pb.CreateTokenRequest(token=wanted.to_proto(utc_now()))))
     return {

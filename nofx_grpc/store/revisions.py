@@ -27,6 +27,7 @@ store_state = Table(
     time_column("created_at"),
     # Counts the changes of the keyring, so that each process sees that it has to read it again.
     Column("keyring_version", BigInteger, nullable=False, server_default=text("0")),
+    text_column("oldest_schema"),  # of the releases that still work on this database
 )
 
 change_log = Table(

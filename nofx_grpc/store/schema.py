@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, update
+from sqlalchemy import Connection, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.errors import SchemaError, StartError
@@ -33,7 +33,8 @@ class SchemaState(Enum):
     FOREIGN = auto()  # tables of something else
     OLD = auto()  # ours, with migrations to run
     CURRENT = auto()  # ours, at the newest version
-    TOO_NEW = auto()  # ours, written by a newer release
+    NEWER = auto()  # ours, migrated by a newer release, and made so that this one works on it all the same
+    TOO_NEW = auto()  # ours, migrated by a newer release, and not for this one
 
 
 def state_of(connection: Connection) -> SchemaState:
@@ -44,7 +45,7 @@ def state_of(connection: Connection) -> SchemaState:
     if COPY_MARK in tables:
         return SchemaState.COPY
     if {"alembic_version", "store_state"} <= tables:  # others use alembic too
-        return _state_of_version(MigrationContext.configure(connection).get_current_revision())
+        return _state_of_version(connection, MigrationContext.configure(connection).get_current_revision())
     return SchemaState.NOFX if {"users", "traders", "system_config"} <= tables else SchemaState.FOREIGN
 
 
@@ -81,7 +82,7 @@ def migrate(
         with explained(backend), backend.schema_transaction(connection):
             state = state_of(connection)
             check_state(state, backend)
-            if state is SchemaState.CURRENT:
+            if state in {SchemaState.CURRENT, SchemaState.NEWER}:
                 connection.execute(_CHANGE_NOTHING)
                 return False
             create_tables(connection)
@@ -135,16 +136,32 @@ def check_state(state: SchemaState, backend: Backend) -> None:
         )
 
 
+def version_of(backend: Backend) -> str:
+    """The schema version that a database has.  Raises DBAPIError."""
+    connection = backend.open_reader()
+    try:
+        return MigrationContext.configure(connection).get_current_revision() or ""
+    finally:
+        connection.close()
+
+
 def newest_version() -> str:
     """The schema version that this release works with."""
     return ScriptDirectory(str(_MIGRATIONS)).get_current_head() or ""
 
 
-def _state_of_version(version: str | None) -> SchemaState:
+def _state_of_version(connection: Connection, version: str | None) -> SchemaState:
     known = {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
     if version not in known:
-        return SchemaState.TOO_NEW
+        return SchemaState.NEWER if _oldest_schema(connection) in known else SchemaState.TOO_NEW
     return SchemaState.CURRENT if version == newest_version() else SchemaState.OLD
+
+
+def _oldest_schema(connection: Connection) -> str | None:
+    """The schema of the oldest release that works on this database; None if it does not say so."""
+    if "oldest_schema" not in {column["name"] for column in inspect(connection).get_columns(store_state.name)}:
+        return None  # somebody else's
+    return connection.execute(select(store_state.c.oldest_schema)).scalar_one_or_none()
 
 
 def _config(connection: Connection) -> Config:

@@ -15,6 +15,8 @@ from nofx_grpc.store.system_config import system_config
 from nofx_grpc.store.users import DEFAULT_USER, users
 
 FIRST_REVISION = 1
+# What the last migration that older releases cannot live with has set: see CONTRIBUTING.md, "A change of the schema".
+OLDEST_SCHEMA = "0005"
 
 # The templates that NOFX seeds for the user `default` (spec §2.2, §2.3): id, name, and provider or type.
 MODEL_TEMPLATES = (("deepseek", "DeepSeek", "deepseek"), ("qwen", "Qwen", "qwen"))
@@ -31,7 +33,7 @@ def seed(
     """Fill a database that was just made, at revision 1.  `config` holds the system's settings, secrets already
     sealed.
     """
-    state = {"id": 1, "revision": FIRST_REVISION, "compacted_revision": FIRST_REVISION}
+    state = {"id": 1, "revision": FIRST_REVISION, "compacted_revision": FIRST_REVISION, "oldest_schema": OLDEST_SCHEMA}
     connection.execute(insert(store_state), state | {"history_id": str(uuid.uuid4()), "created_at": now})
     keys.append(connection, list(keyring))
     keys.write_salt(connection, salt)

@@ -178,6 +178,7 @@ def test_a_damaged_backup_restores_nothing(
 def test_a_backup_of_a_newer_release_is_refused(backup: Path, bring_back: Callable[..., Restored]) -> None:
     with closing(sqlite3.connect(backup / "nofx.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("UPDATE store_state SET oldest_schema = '9998'")
         connection.commit()
     redescribe(backup)
     with pytest.raises(SchemaError, match="written by a newer release"):

@@ -233,10 +233,10 @@ def test_a_source_that_is_not_there(target: Backend, tmp_path: Path) -> None:
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_source_of_an_older_release(filled: Store, target: Backend) -> None:
+def test_a_source_of_another_release(filled: Store, target: Backend) -> None:
     with filled.outside() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(SchemaError, match="written by a newer release"):
+    with pytest.raises(CopyError, match="was migrated by a newer release: copy it, or back it up, with that one"):
         copy_store(filled.connect(), target, ignore)
 
 

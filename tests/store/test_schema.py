@@ -1,6 +1,5 @@
 """The schema: as the code declares it, made in one step or not at all, and refused where it is not ours."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,17 +10,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Text, inspect
 
-from nofx_grpc.crypto.envelope import Location
 from nofx_grpc.errors import SchemaError
-from nofx_grpc.store import exchanges, revisions, traders
 from nofx_grpc.store.backend import backend_for
-from nofx_grpc.store.bootstrap import open_store
-from nofx_grpc.store.schema import SchemaState, inspect_store, migrate, newest_version, state_of
+from nofx_grpc.store.schema import SchemaState, inspect_store, migrate, newest_version
 from nofx_grpc.store.sqlite import driver_connection, trigger_statements
 from nofx_grpc.store.tables import INTERNAL_TABLES, RESOURCES, TIMESTAMPED, metadata
-from tests.store.make_golden import GOLDEN, GOLDEN_API_KEY
-from tests.store.support import FIRST_START, MASTER_KEY, Store, empty_postgresql, make_sqlite, run_python
-from tests.support.clock import FakeClock
+from tests.store.support import (
+    Store,
+    empty_postgresql,
+    run_python,
+)
 
 
 def test_the_migrations_make_what_the_code_declares(store: Store) -> None:
@@ -90,12 +88,6 @@ def catalog(connection: Connection) -> list[str]:
 def dump_schema(path: Path) -> list[str]:
     with closing(sqlite3.connect(path)) as connection:
         return [row[0] for row in connection.execute("SELECT sql FROM sqlite_master WHERE sql <> '' ORDER BY name")]
-
-
-def make_from(golden: Path, path: Path) -> Path:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(golden.read_text())
-    return path
 
 
 def test_the_triggers_are_those_of_the_list(store: Store) -> None:
@@ -246,8 +238,10 @@ def test_a_nofx_database_is_refused_with_the_command_to_run(tmp_path: Path) -> N
 
 
 def test_a_database_of_a_newer_release_is_refused(store: Store) -> None:
+    """Of one that has contracted the schema since: what this release reads and writes is not there any more."""
     with store.outside() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        connection.exec_driver_sql("UPDATE store_state SET oldest_schema = '9998'")
     before = dump(store)
     with pytest.raises(SchemaError) as refused:
         migrate(store.connect(), lambda _: None)
@@ -273,28 +267,3 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_a_database_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
     assert inspect_store(backend_for(f"sqlite:///{tmp_path}/nofx.db")) is SchemaState.NEW
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("golden", sorted(GOLDEN.glob("*.sql")), ids=lambda path: path.stem)
-def test_a_store_of_each_schema_version_opens(golden: Path, tmp_path: Path, clock: FakeClock) -> None:
-    """One is added with each migration: `tests/store/make_golden.py` writes it."""
-    path = make_from(golden, tmp_path / "nofx.db")
-    backend = backend_for(f"sqlite:///{path}")
-    assert inspect_store(backend) in {SchemaState.OLD, SchemaState.CURRENT}
-    keyring = open_store(backend, MASTER_KEY, FIRST_START, clock(), os.urandom).keyring
-    store = Store(f"sqlite:///{path}", clock, keyring, lambda: backend)
-    with store.outside() as connection:
-        assert state_of(connection) is SchemaState.CURRENT
-        found = exchanges.resource.get(connection, "ada", "binance")
-        where = Location("exchanges", "api_key", "ada", "binance")
-        assert store.envelope.open(found.api_key, where) == GOLDEN_API_KEY
-        assert traders.resource.get(connection, "ada", "t1").initial_balance == 1.0
-        assert revisions.read_state(connection).revision == 2
-        assert connection.exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
-
-
-def test_the_newest_schema_has_its_golden_copy(tmp_path: Path, clock: FakeClock) -> None:
-    """On SQLite: a copy is a script that only SQLite can run.  Both engines run the same migrations."""
-    make_sqlite(tmp_path, clock)
-    golden = make_from(GOLDEN / f"{newest_version()}.sql", tmp_path / "golden.db")
-    assert dump_schema(golden) == dump_schema(tmp_path / "nofx.db")

@@ -82,6 +82,8 @@ def check_source(source: Backend) -> None:
     state = inspect_store(source)
     if state is SchemaState.NEW:
         raise CopyError(f"there is no database at {source.describe()}")
+    if state is SchemaState.NEWER:  # which has what this release does not know of
+        raise CopyError(f"{source.describe()} was migrated by a newer release: copy it, or back it up, with that one")
     if state is SchemaState.OLD:
         raise CopyError(f"{source.describe()} is of an older release: run 'nofx-grpc migrate' on it first")
 
