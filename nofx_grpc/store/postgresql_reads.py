@@ -56,6 +56,8 @@ class PooledReads:
         self._slots = asyncio.Semaphore(size)
         self._idle: list[Held] = []
         self._closed = False
+        self._asking = asyncio.Lock()
+        self._next: asyncio.Task[Committed] | None = None  # the question that is not sent yet
         # Sent as one: each round trip to the server is time that the caller waits.
         self._begin = f"{backend.begin_read}; {COMMITTED}"
 
@@ -76,8 +78,16 @@ class PooledReads:
         return await self._run(in_one_snapshot)
 
     async def committed(self) -> Committed:
-        """How far the store is."""
-        return await self._run(_read_committed)
+        """How far the store is.  Those who ask at one time share an answer, to a question sent after all of theirs."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._ask())
+            self._next.add_done_callback(_look_at)
+        return await asyncio.shield(self._next)  # one caller who goes away must not take the answer from the others
+
+    async def _ask(self) -> Committed:
+        async with self._asking:
+            self._next = None  # whoever comes from now on may know of a commit that this question comes too early for
+            return await self._run(_read_committed)
 
     async def close(self) -> None:
         """Close every connection; nothing can be read any more.  May be called again."""
@@ -143,6 +153,12 @@ class PooledReads:
     async def _close_idle(self) -> None:
         while self._idle:
             await self._idle.pop().close()
+
+
+def _look_at(question: "asyncio.Task[Committed]") -> None:
+    """Where everybody who asked has gone away, its error is nobody's."""
+    if not question.cancelled():
+        question.exception()
 
 
 async def _read_committed(held: Held) -> Committed:
