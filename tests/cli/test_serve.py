@@ -1,11 +1,8 @@
 """`nofx-grpc serve`: the first start and the next, where it serves, and when it refuses to."""
 
 import json
-import os
-import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -37,15 +34,8 @@ def tls(tmp_path: Path) -> dict[str, str]:
 
 
 def run_printed_line(server: ServerProcess, directory: Path) -> "subprocess.CompletedProcess[str]":
-    """Give the printed line to a shell, as it stands; where there is no grpcurl, a few lines of Python stand in."""
-    if shutil.which("grpcurl") is None:
-        standin = directory / "bin" / "grpcurl"
-        standin.parent.mkdir()
-        standin.write_text(f'#!/bin/sh\nexec {sys.executable} {grpcurl.__file__} "$@"\n')
-        standin.chmod(0o755)
-    path = f"{directory / 'bin'}:{os.environ['PATH']}"
-    env = {"PATH": path, "PYTHONPATH": str(Path(grpcurl.__file__).parents[2])}
-    return subprocess.run(server.printed[2], shell=True, env=env, capture_output=True, text=True, check=False)  # noqa: S602  # a shell is what the line is for
+    """Give the printed line to a shell, as it stands."""
+    return grpcurl.run_line(server.printed[2], directory)
 
 
 def check_printed_line(server: ServerProcess, directory: Path) -> None:

@@ -1,36 +1,49 @@
-"""Stands in for grpcurl where it is not installed: the few options that the server prints, and an empty request."""
+"""Runs the grpcurl lines that we print.  Where grpcurl is not installed `buf curl` stands in, with the same options."""
 
 import argparse
+import os
+import shutil
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import grpc
-from google.protobuf.json_format import MessageToJson
 
-from nofx_grpc.v1 import exchanges_pb2 as pb
+def run_line(line: str, directory: Path) -> "subprocess.CompletedProcess[str]":
+    """Give a line to a shell, as it stands; `directory` is for what stands in."""
+    programs = directory / "bin"
+    if shutil.which("grpcurl") is None and not programs.exists():
+        programs.mkdir()
+        (programs / "grpcurl").write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} "$@"\n')
+        (programs / "grpcurl").chmod(0o755)
+    env = {"PATH": f"{programs}:{os.environ['PATH']}", "HOME": str(directory)}
+    return subprocess.run(line, shell=True, env=env, capture_output=True, text=True, check=False)  # noqa: S602  # a shell is what the line is for
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("-plaintext", action="store_true")
-    parser.add_argument("-cacert")
-    parser.add_argument("-authority")
-    parser.add_argument("-H")
+    for name in ("-cacert", "-cert", "-key", "-authority", "-H"):
+        parser.add_argument(name)
     parser.add_argument("address")
     parser.add_argument("method")
     options = parser.parse_args()
-    name, _, value = options.H.partition(": ")
+    buf = str(Path(sys.executable).with_name("buf"))
+    os.execv(buf, [buf, "curl", "--protocol", "grpc", *_options(options), _url(options)])  # noqa: S606  # as a shell does
+
+
+def _options(options: argparse.Namespace) -> list[str]:
+    renamed = {"--cacert": options.cacert, "--cert": options.cert, "--key": options.key, "-H": options.H}
+    renamed |= {"--servername": options.authority, "--reflect-header": options.H}
     if options.plaintext:
-        channel = grpc.insecure_channel(options.address)
-    else:
-        credentials = grpc.ssl_channel_credentials(Path(options.cacert).read_bytes())
-        override = [("grpc.ssl_target_name_override", options.authority)] if options.authority else []
-        channel = grpc.secure_channel(options.address, credentials, override)
-    call: Any = channel.unary_unary(
-        f"/{options.method}", response_deserializer=pb.ListSupportedExchangesResponse.FromString
-    )
-    sys.stdout.write(MessageToJson(call(b"", metadata=((name, value),), timeout=10)))
+        renamed["--http2-prior-knowledge"] = ""
+    if options.address.startswith("unix:"):
+        renamed["--unix-socket"] = options.address.removeprefix("unix:")
+    return [part for name, value in renamed.items() if value is not None for part in (name, value) if part]
+
+
+def _url(options: argparse.Namespace) -> str:
+    host = "localhost" if options.address.startswith("unix:") else options.address
+    return f"{'http' if options.plaintext else 'https'}://{host}/{options.method}"
 
 
 if __name__ == "__main__":
