@@ -19,8 +19,12 @@ MOST_ITEMS: Final = 20
 
 def redacted(message: Message) -> str:
     """Return the set fields on one line: a mark for each secret, long values cut, control characters escaped."""
-    fields = [f"{field.name}: {_field(field, value)}" for field, value in message.ListFields()]
-    return f"{message.DESCRIPTOR.name}{{{', '.join(fields)}}}"
+    return f"{message.DESCRIPTOR.name}{{{', '.join(redacted_fields(message))}}}"
+
+
+def redacted_fields(message: Message, first: int = 1) -> list[str]:
+    """The set fields one by one, so shown, from the field with the number `first` on."""
+    return [f"{field.name}: {_field(field, value)}" for field, value in message.ListFields() if field.number >= first]
 
 
 def escaped(text: str) -> str:
