@@ -163,6 +163,7 @@ def _path_of(url: str) -> Path:
     backend = backend_for(url)
     if not isinstance(backend, SqliteBackend):
         raise AdoptionError(
-            f"a NOFX database is adopted to SQLite, not to {backend.describe()}: give --to sqlite:///path"
+            f"a NOFX database is adopted to SQLite, not to {backend.describe()}: give --to sqlite:///path, then run "
+            "'nofx-grpc copy-db' from there"
         )
     return backend.path.resolve()

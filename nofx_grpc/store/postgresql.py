@@ -150,6 +150,9 @@ class PostgresqlBackend:
             settings["default_transaction_read_only"] = "on"
         ours = " ".join(f"-c {name}={value}" for name, value in settings.items())
         arguments: dict[str, Any] = {"options": f"{self._parameters.get('options', '')} {ours}".strip()}
+        if read_only and self._parameters.get("target_session_attrs") == "read-write":
+            # A session of ours that only reads is none that may write, and would be turned away everywhere.
+            arguments["target_session_attrs"] = "primary"
         if not self._options.prepared:
             arguments["prepare_threshold"] = None
         return self._parameters | arguments
