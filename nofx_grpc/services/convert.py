@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from nofx_grpc.crypto.envelope import Envelope, Header, Location, describe
+from nofx_grpc.crypto.envelope import VERSION, Envelope, Header, Location, describe
 from nofx_grpc.errors import SecretUnreadable
 
 _NOT_SET = Header("", "", "")
@@ -20,8 +20,14 @@ def to_timestamp(at: datetime) -> Timestamp:
 
 
 def header(sealed: str) -> Header:
-    """What may be shown of a sealed value; empty where none is set."""
-    return describe(sealed) or _NOT_SET
+    """What may be shown of a sealed value; empty where none is set.
+
+    Only a URL without its credentials is shown, and nothing with a sealed text in it: of a value that was damaged the
+    ciphertext could stand there.
+    """
+    found = describe(sealed) or _NOT_SET
+    may_be_shown = redacted_url(found.shown) == found.shown and f"{VERSION}:" not in found.shown
+    return found if may_be_shown else found._replace(shown="")
 
 
 def shown_secrets(record: object, secrets: tuple[str, ...]) -> dict[str, Any]:
