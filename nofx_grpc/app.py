@@ -29,8 +29,9 @@ from nofx_grpc.services.subscriptions import FeedOptions
 from nofx_grpc.services.system_config import ensure_jwt_secret, lacks_jwt_secret, seed_values
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.audit_chain import Chain
+from nofx_grpc.store.audit_heads import HeadFile, HeadKeeper
 from nofx_grpc.store.backend import Backend, backend_for
-from nofx_grpc.store.bootstrap import FirstStart, open_store
+from nofx_grpc.store.bootstrap import FirstStart, open_store, unlock
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.schema import SchemaState, inspect_store
@@ -95,16 +96,40 @@ def open_database(settings: Settings, clock: Callable[[], datetime]) -> tuple[Da
         keys = open_store(backend, master_text, first, clock(), os.urandom)
     if keys.master.derived:
         logger.warning("master_key_is_a_passphrase", advice="32 random bytes in base64 cannot be guessed")
+    audit_key = ChainKey(keys.keyring.audit)
+    heads = HeadKeeper(HeadFile(settings.audit_head_file, audit_key), clock)
     db = Database(
         backend,
         clock,
-        Chain(ChainKey(keys.keyring.audit), os.urandom),
+        Chain(audit_key, os.urandom, heads.note),
         batch_size=settings.batch_size,
         batch_seconds=settings.batch_milliseconds / 1000,
         lock_timeout=settings.lock_timeout_seconds,
         keys=keys,
+        heads=heads,
     )
     return db, keys
+
+
+def existing_store(settings: Settings) -> tuple[Backend, LiveKeys]:
+    """The store of these settings for who only looks: nothing is made or changed.
+
+    Raises StartError if there is none that this release works with.
+    """
+    check_current(settings)
+    backend = database_backend(settings)
+    return backend, unlock(backend, master_key_text(settings, new=False))
+
+
+def check_current(settings: Settings) -> None:
+    """Raises StartError, which says what to do, unless there is a database of this release."""
+    state = inspect_database(settings)
+    if state is SchemaState.NEW:
+        raise StartError(
+            f"there is no database yet in {settings.data_dir}: run 'nofx-grpc serve' or 'nofx-grpc migrate'"
+        )
+    if state is SchemaState.OLD:
+        raise StartError("the database is of an older release: run 'nofx-grpc migrate' first")
 
 
 def inspect_database(settings: Settings) -> SchemaState:

@@ -14,7 +14,8 @@
     │   ├── InUse                   others still refer to the resource
     │   ├── SecretMustBeReentered   the place a secret is sent to changes, the secret was not given
     │   ├── RegistrationClosed      registration is switched off
-    │   └── BetaCodeInvalid         the beta code is unknown or spent
+    │   ├── BetaCodeInvalid         the beta code is unknown or spent
+    │   └── AuditBroken             records that are to be pruned are not as they were sealed
     ├── OutOfRange                  a revision or history that is not (any more) to be had
     │   ├── RevisionCompacted       the changes after the revision are not kept any more
     │   ├── HistoryChanged          the revision counts in another history than the store's
@@ -175,6 +176,17 @@ class BetaCodeInvalid(FailedPrecondition):
 
     def __init__(self) -> None:
         super().__init__("the beta code is unknown or was already used")
+
+
+class AuditBroken(FailedPrecondition):
+    reason = "AUDIT_BROKEN"
+
+    def __init__(self, chain_id: str, position: int) -> None:
+        super().__init__(
+            f"the audit record {position} of the chain {chain_id!r} is not as it was sealed, or missing: nothing from "
+            "there on was pruned; ask VerifyAudit, keep a copy, and prune with force",
+            metadata={"chain_id": chain_id, "chain_position": str(position)},
+        )
 
 
 class OutOfRange(NofxError):

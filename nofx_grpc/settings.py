@@ -90,6 +90,12 @@ class Settings(BaseModel):
         "cloud's KMS. In place of `DATA_ENCRYPTION_KEY` and the file.",
     )
     master_key_command_seconds: float = Field(30, ge=1, le=600, description="How long that command may take.")
+    audit_head_file: Path = Field(
+        default_factory=lambda data: data["data_dir"] / "audit.head",
+        description="File of the heads of the audit log's chains, which tells that it was cut off: best on another "
+        "disk than the database; processes on one machine share it.",
+        json_schema_extra={"shown": "<data dir>/audit.head"},
+    )
     # `tls_key` looks at `tls_cert`, and `listen` looks at both: a check sees only the fields before its own.
     tls_cert: Path | None = Field(None, description="PEM file: the server's certificate and those that signed it.")
     tls_key: Path | None = Field(None, description="PEM file: the private key of the certificate, not encrypted.")

@@ -41,7 +41,7 @@ PERMISSIONS = {
         Users.CreateUser Users.UpdateUser Users.DeleteUser Users.SetPassword SystemConfig.SetSystemConfig
         SystemConfig.ImportConfigFile BetaCodes.ImportBetaCodes BetaCodes.GenerateBetaCodes BetaCodes.DeleteBetaCode
         Admin.CreateToken Admin.ListTokens Admin.RevokeToken Admin.ListKeys Admin.RotateKey Admin.Reencrypt
-        Admin.RetireKey""",
+        Admin.RetireKey Admin.ListAuditEvents Admin.VerifyAudit Admin.ExportAuditHead Admin.PruneAudit""",
 }
 # Closed to tokens that are limited to one user, because they name none.
 NAME_NO_USER = """
@@ -50,7 +50,8 @@ NAME_NO_USER = """
     SystemConfig.AccessSystemSecret BetaCodes.ImportBetaCodes BetaCodes.GenerateBetaCodes
     BetaCodes.ValidateBetaCode BetaCodes.ListBetaCodes BetaCodes.DeleteBetaCode BetaCodes.GetBetaCodeStats
     Admin.CreateToken Admin.ListTokens Admin.RevokeToken
-    Admin.ListKeys Admin.RotateKey Admin.Reencrypt Admin.RetireKey""".split()
+    Admin.ListKeys Admin.RotateKey Admin.Reencrypt Admin.RetireKey
+    Admin.VerifyAudit Admin.ExportAuditHead Admin.PruneAudit""".split()
 OPEN_TO_SCOPED = {"Models.ListSupportedModels", "Exchanges.ListSupportedExchanges", "SystemConfig.GetPublicConfig"}
 
 RESOURCES = {"User", "Model", "Exchange", "SignalSource", "Trader", "ConfigEntry", "BetaCode", "Token", "Key"}

@@ -6,15 +6,13 @@ import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from nofx_grpc.app import inspect_database, open_database, utc_now
-from nofx_grpc.errors import StartError
+from nofx_grpc.app import check_current, open_database, utc_now
 from nofx_grpc.rpc.permissions import permissions_of
 from nofx_grpc.rpc.validation import MessageRules
 from nofx_grpc.services.admin import Admin
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.settings import Settings
-from nofx_grpc.store.schema import SchemaState
 from nofx_grpc.v1 import admin_pb2 as pb
 from nofx_grpc.v1 import common_pb2
 
@@ -57,13 +55,7 @@ def create(settings: Settings, wanted: Wanted) -> dict[str, object]:
 
     Raises StartError if there is no database that this release works with, and what CreateToken raises.
     """
-    state = inspect_database(settings)
-    if state is SchemaState.NEW:
-        raise StartError(
-            f"there is no database yet in {settings.data_dir}: run 'nofx-grpc serve' or 'nofx-grpc migrate'"
-        )
-    if state is SchemaState.OLD:
-        raise StartError("the database is of an older release: run 'nofx-grpc migrate' first")
+    check_current(settings)
     token = asyncio.run(_create(settings, pb.CreateTokenRequest(token=wanted.to_proto(utc_now()))))
     return {
         "id": token.id,

@@ -15,7 +15,8 @@
     │   ├── InUse                   others still refer to the resource
     │   ├── SecretMustBeReentered   the place a secret is sent to changes, the secret was not given
     │   ├── RegistrationClosed      registration is switched off
-    │   └── BetaCodeInvalid         the beta code is unknown or spent
+    │   ├── BetaCodeInvalid         the beta code is unknown or spent
+    │   └── AuditBroken             records that are to be pruned are not as they were sealed
     ├── OutOfRange                  a revision or history that is not (any more) to be had
     │   ├── RevisionCompacted       the changes after the revision are not kept any more: take the initial state again
     │   ├── HistoryChanged          the database was restored from a copy: take the initial state again
@@ -134,6 +135,9 @@ class RegistrationClosed(FailedPrecondition): ...
 class BetaCodeInvalid(FailedPrecondition): ...
 
 
+class AuditBroken(FailedPrecondition): ...
+
+
 class OutOfRange(NofxClientError): ...
 
 
@@ -246,6 +250,7 @@ REASONS: Mapping[str, type[NofxClientError]] = {
     "SECRET_MUST_BE_REENTERED": SecretMustBeReentered,
     "REGISTRATION_CLOSED":      RegistrationClosed,
     "BETA_CODE_INVALID":        BetaCodeInvalid,
+    "AUDIT_BROKEN":             AuditBroken,
     "REVISION_COMPACTED":       RevisionCompacted,
     "HISTORY_CHANGED":          HistoryChanged,
     "REVISION_IN_FUTURE":       RevisionInFuture,

@@ -4,6 +4,7 @@ from typing import Generic
 
 from nofx_grpc.client.rpcs import Caller, ClientStream, Mode, Paged, ServerStream, Service, Unary
 from nofx_grpc.v1 import admin_pb2 as admin
+from nofx_grpc.v1 import audit_pb2 as audit
 from nofx_grpc.v1 import beta_codes_pb2 as beta_codes
 from nofx_grpc.v1 import exchanges_pb2 as exchanges
 from nofx_grpc.v1 import keys_pb2 as keys
@@ -138,7 +139,7 @@ class Watch(Service[Mode]):
 
 
 class Admin(Service[Mode]):
-    """The service itself: tokens, and the keys that seal what is stored."""
+    """The service itself: tokens, the keys that seal what is stored, and the audit log."""
 
     DESCRIPTOR = admin.DESCRIPTOR.services_by_name["Admin"]
 
@@ -149,6 +150,10 @@ class Admin(Service[Mode]):
     rotate_key = Unary(keys.RotateKeyRequest, keys.RotateKeyResponse)
     reencrypt = ServerStream(keys.ReencryptRequest, keys.ReencryptResponse)
     retire_key = Unary(keys.RetireKeyRequest, keys.RetireKeyResponse)
+    list_audit_events = Paged(audit.ListAuditEventsRequest, audit.ListAuditEventsResponse, lambda page: page.events)
+    verify_audit = Unary(audit.VerifyAuditRequest, audit.VerifyAuditResponse)
+    export_audit_head = Unary(audit.ExportAuditHeadRequest, audit.ExportAuditHeadResponse)
+    prune_audit = Unary(audit.PruneAuditRequest, audit.PruneAuditResponse)
 
 
 class Services(Generic[Mode]):

@@ -1,4 +1,4 @@
-"""The service Admin: the tokens of the callers of this service, and the keys (see `keys`)."""
+"""The service Admin: the tokens of the callers; the keys are in `keys`, the audit log in `audit_trail`."""
 
 import os
 from datetime import datetime
@@ -6,10 +6,13 @@ from uuid import uuid4
 
 from nofx_grpc.crypto.tokens import new_token_secret, token_hash
 from nofx_grpc.errors import InvalidArgument, Violation
+from nofx_grpc.services.audit_trail import AuditTrail
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.convert import to_timestamp
 from nofx_grpc.services.keys import Keys
+from nofx_grpc.services.pages import Pages
 from nofx_grpc.store import tokens
+from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.resources import UNWRITTEN
 from nofx_grpc.store.tokens import Token
 from nofx_grpc.v1 import admin_pb2 as pb
@@ -18,10 +21,14 @@ from nofx_grpc.v1 import common_pb2
 _REVEALING = ("reveal", "reveal_system")
 
 
-class Admin(Keys):
-    """Creates, lists and revokes tokens; what it does with keys is inherited."""
+class Admin(Keys, AuditTrail):
+    """Creates, lists and revokes tokens; what it does with keys and the audit log is inherited."""
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Admin"]
+
+    def __init__(self, pages: Pages, keys: LiveKeys) -> None:
+        Keys.__init__(self, pages, keys)
+        AuditTrail.__init__(self, pages)
 
     async def CreateToken(self, request: pb.CreateTokenRequest, call: Call) -> pb.Token:
         check_token(request.token)

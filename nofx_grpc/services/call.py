@@ -14,7 +14,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 from google.protobuf.message import Message
 
 from nofx_grpc.crypto.envelope import Envelope
-from nofx_grpc.errors import AuditUnavailable, NofxError, PermissionDenied, RequestIdReused
+from nofx_grpc.errors import AuditUnavailable, NofxError, PermissionDenied, RequestIdReused, Unavailable
 from nofx_grpc.store import audit, request_ids
 from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.engine import Connection, Database
@@ -93,12 +93,14 @@ class Call:
     ) -> M:
         """Answer with secrets, once the record of it is durable.
 
-        Raises AuditUnavailable if that record could not be written, what `fn` raises, and what `convert` raises, which
-        is on the record too.
+        Raises AuditUnavailable if that record could not be written, and what `fn` and `convert` raise, which is on the
+        record too: whoever tries ids is seen.
         """
-        value, self.revision = await self.db.get(fn, *args, **kwargs)
         try:
+            value, self.revision = await self.db.get(fn, *args, **kwargs)
             answer = convert(value)
+        except Unavailable:
+            raise  # nothing was read, and nothing could be written either
         except NofxError as error:
             await self.record(audit.FAILED, error.reason)
             raise

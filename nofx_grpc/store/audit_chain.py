@@ -4,7 +4,7 @@ A writer has a chain of its own, so that processes share no lock.  A chain's pla
 when the transaction has committed: a rollback leaves no gap, and what is run again takes the same places again.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -43,10 +43,10 @@ class Head(NamedTuple):
 
 
 class Chain:
-    """Gives records their places.  Used by one writer, on its thread."""
+    """Gives records their places.  Used by one writer, on its thread; `on_growth` is told of each commit."""
 
     def __init__(self, key: ChainKey, random: Random, on_growth: Callable[[Head], None] | None = None) -> None:
-        self._key, self._random, self._on_growth = key, random, on_growth
+        self.key, self._random, self._on_growth = key, random, on_growth
         self._head: Head | None = None
         self._next: Head | None = None
 
@@ -60,7 +60,7 @@ class Chain:
         for row in rows:
             position += 1
             placed = {"chain_id": chain_id, "chain_position": position, **row}
-            mac = self._key.link(mac, content(placed[name] for name in SEALED))
+            mac = self.key.link(mac, content(placed[name] for name in SEALED))
             placed["mac"] = mac
             linked.append(placed)
         self._next = Head(chain_id, position, mac)
@@ -83,13 +83,13 @@ class Chain:
 
     def _start(self, now: datetime) -> Head:
         chain_id = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{self._random(6).hex()}"
-        return Head(chain_id, 0, self._key.start(chain_id))
+        return Head(chain_id, 0, self.key.start(chain_id))
 
 
 class Stored(NamedTuple):
     """A record as the database has it: what was sealed, and the seal."""
 
-    position: int
+    position: Any  # a number, unless somebody has put something else there
     fields: list[str]
     mac: bytes
 
@@ -104,6 +104,14 @@ _PAGE = {
     .limit(bindparam("limit"))
     for engine, at in _AT.items()
 }
+_NEXT_CHAIN = select(func.min(_C.chain_id)).where(_C.chain_id > bindparam("after"))
+_LAST = (
+    select(_C.chain_position, _C.mac)
+    .where(_C.chain_id == bindparam("chain_id"))
+    .order_by(_C.chain_position.desc())
+    .limit(1)
+)
+_COUNT = select(func.count()).select_from(audit_log)
 _ANY_SEAL = select(_C.chain_id).where(func.length(_C.mac) > 0).limit(1)
 _SEAL = (
     update(audit_log)
@@ -122,7 +130,33 @@ def _stored(row: Sequence[Any]) -> Stored:
     fields = content(row[:-1])
     at = fields[SEALED.index("at")]
     fields[SEALED.index("at")] = at if "." in at else f"{at}.000000"  # SQLite's text leaves out what is zero
-    return Stored(row[SEALED.index("chain_position")], fields, bytes(row[-1]))
+    return Stored(row[SEALED.index("chain_position")], fields, as_bytes(row[-1]))
+
+
+def as_bytes(value: object) -> bytes:
+    """What a column of bytes holds; nothing where somebody has put something else there."""
+    return bytes(value) if isinstance(value, bytes | memoryview) else b""
+
+
+def next_chain(connection: Connection, after: str) -> str | None:
+    """The id of the first chain behind another one, in the order of ids; '' is before all."""
+    chain_id: str | None = connection.execute(_NEXT_CHAIN, {"after": after}).scalar_one()
+    return chain_id
+
+
+def count(connection: Connection) -> int:
+    """How many records there are."""
+    records: int = connection.execute(_COUNT).scalar_one()
+    return records
+
+
+def tails(connection: Connection) -> Iterator[Head]:
+    """The last record of each chain, as the database has it."""
+    chain_id = next_chain(connection, "")
+    while chain_id is not None:
+        position, mac = connection.execute(_LAST, {"chain_id": chain_id}).one()
+        yield Head(chain_id, position, as_bytes(mac))
+        chain_id = next_chain(connection, chain_id)
 
 
 def seal_old_records(connection: Connection, key: ChainKey) -> None:
@@ -144,10 +178,11 @@ def seal_old_records(connection: Connection, key: ChainKey) -> None:
 
 def content(values: Iterable[Any]) -> list[str]:
     """The values of the sealed columns as they are sealed, whichever engine keeps them."""
-    return [value if type(value) is str else _text(value) for value in values]
+    return [value if type(value) is str else sealed_text(value) for value in values]
 
 
-def _text(value: object) -> str:
+def sealed_text(value: object) -> str:
+    """One value as it is sealed; times in this form are in the order of the text."""
     if value is None:
         return ""
     if isinstance(value, datetime):

@@ -9,6 +9,7 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 from sqlalchemy import Connection
 
 from nofx_grpc.store.audit_chain import Chain
+from nofx_grpc.store.audit_heads import HeadKeeper
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.reads import Answer, Committed, HeldReads, ReadsOnTheLoop
@@ -52,8 +53,10 @@ class Database:
         lock_timeout: float = 5.0,
         scan_threads: int = 2,
         keys: LiveKeys | None = None,
+        heads: HeadKeeper | None = None,
     ) -> None:
         self._backend = backend
+        self.audit_key, self.heads = chain.key, heads
         follow, envelope = (_ignore, None) if keys is None else (keys.follow, keys.envelope)
         self._writer = GroupCommitWriter(
             backend,
@@ -74,6 +77,12 @@ class Database:
 
     def open(self) -> None:
         """Start the writer.  Raises DBAPIError if the database cannot be opened."""
+        if self.heads is not None:
+            connection = self._backend.open_reader()
+            try:
+                self.heads.start(connection)
+            finally:
+                connection.close()
         self.history_id = self._writer.start().history_id
 
     async def close(self) -> None:
@@ -83,6 +92,8 @@ class Database:
         await self._bounded.close()
         self._held.close()  # before the writer, so that its checkpoint finds no reader in its way
         await self._writer.stop()
+        if self.heads is not None:
+            await asyncio.to_thread(self.heads.stop)
 
     @property
     def revision(self) -> int:

@@ -6,6 +6,9 @@ from sqlalchemy import Connection
 
 from nofx_grpc.crypto.chain import ChainKey
 from nofx_grpc.store import audit_chain
+from nofx_grpc.store.audit_chain import Head
+from nofx_grpc.store.audit_heads import Heads
+from tests.store.support import Store
 
 COLUMNS = (*audit_chain.SEALED, "mac")
 
@@ -34,3 +37,11 @@ def on_driver(connection: Connection, sql: str, *parameters: Any) -> Any:
     if connection.dialect.paramstyle != "qmark":
         sql = sql.replace("%", "%%").replace("?", "%s")
     return connection.exec_driver_sql(sql, parameters)
+
+
+def key_of(store: Store) -> ChainKey:
+    return ChainKey(store.keyring.audit)
+
+
+def heads_of(store: Store, heads: list[Head]) -> Heads:
+    return Heads.of(heads, store.clock())

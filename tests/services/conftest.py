@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.audit import happenings
 from tests.support.clock import FakeClock
 from tests.support.people import Person, complete, register
 from tests.support.service import RunningService
@@ -14,3 +15,10 @@ async def ann(service: RunningService, clock: FakeClock) -> Person:
     await complete(service, person, clock.now)
     clock.advance(seconds=60)
     return person
+
+
+@pytest.fixture
+async def told(service: RunningService, clock: FakeClock) -> RunningService:
+    """A service with an audit log that something is in."""
+    await happenings(service, clock)
+    return service
