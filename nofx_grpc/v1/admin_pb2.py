@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from nofx_grpc.v1 import audit_pb2 as nofx__grpc_dot_v1_dot_audit__pb2
 from nofx_grpc.v1 import common_pb2 as nofx__grpc_dot_v1_dot_common__pb2
 from nofx_grpc.v1 import keys_pb2 as nofx__grpc_dot_v1_dot_keys__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nofx_grpc/v1/admin.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19nofx_grpc/v1/common.proto\x1a\x17nofx_grpc/v1/keys.proto\"\xb9\x04\n\x05Token\x12(\n\x07user_id\x18\x01 \x01(\tB\x17\xe2\x41\x01\x05\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\x11\n\x02id\x18\x02 \x01(\tB\x05\xe2\x41\x02\x08\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\x0c\x64isplay_name\x18\n \x01(\tB\x19\xe2\x41\x01\x05\xbaH\x12r\x10\x10\x01\x18\x80\x02\x32\t^\\P{Cc}*$H\x00\x88\x01\x01\x12\x35\n\x04role\x18\x0b \x01(\x0e\x32\x12.nofx_grpc.v1.RoleB\x0e\xe2\x41\x01\x05\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x01\x88\x01\x01\x12\x19\n\x06reveal\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x05H\x02\x88\x01\x01\x12 \n\rreveal_system\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x05H\x03\x88\x01\x01\x12\x35\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x05\x12\x35\n\x0brevoke_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rlast_use_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x17\n\tbootstrap\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\x06secret\x18\x12 \x01(\tB\x0b\x80\x01\x01\xe2\x41\x01\x03\x88\xb5\x18\x01\x42\x0f\n\r_display_nameB\x07\n\x05_roleB\t\n\x07_revealB\x10\n\x0e_reveal_system\"q\n\x12\x43reateTokenRequest\x12.\n\x05token\x18\x01 \x01(\x0b\x32\x13.nofx_grpc.v1.TokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12+\n\nrequest_id\x18\x02 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x01\x32\t^\\P{Cc}*$\"X\n\x11ListTokensRequest\x12!\n\tpage_size\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80 \"R\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.nofx_grpc.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x12RevokeTokenRequest\x12%\n\x02id\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\"9\n\x13RevokeTokenResponse\x12\"\n\x05token\x18\x01 \x01(\x0b\x32\x13.nofx_grpc.v1.Token2\xe2\x04\n\x05\x41\x64min\x12J\n\x0b\x43reateToken\x12 .nofx_grpc.v1.CreateTokenRequest\x1a\x13.nofx_grpc.v1.Token\"\x04\x88\xb5\x18\x08\x12X\n\nListTokens\x12\x1f.nofx_grpc.v1.ListTokensRequest\x1a .nofx_grpc.v1.ListTokensResponse\"\x07\x90\x02\x01\x88\xb5\x18\x08\x12[\n\x0bRevokeToken\x12 .nofx_grpc.v1.RevokeTokenRequest\x1a!.nofx_grpc.v1.RevokeTokenResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12R\n\x08ListKeys\x12\x1d.nofx_grpc.v1.ListKeysRequest\x1a\x1e.nofx_grpc.v1.ListKeysResponse\"\x07\x90\x02\x01\x88\xb5\x18\x08\x12R\n\tRotateKey\x12\x1e.nofx_grpc.v1.RotateKeyRequest\x1a\x1f.nofx_grpc.v1.RotateKeyResponse\"\x04\x88\xb5\x18\x08\x12W\n\tReencrypt\x12\x1e.nofx_grpc.v1.ReencryptRequest\x1a\x1f.nofx_grpc.v1.ReencryptResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x30\x01\x12U\n\tRetireKey\x12\x1e.nofx_grpc.v1.RetireKeyRequest\x1a\x1f.nofx_grpc.v1.RetireKeyResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nofx_grpc/v1/admin.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18nofx_grpc/v1/audit.proto\x1a\x19nofx_grpc/v1/common.proto\x1a\x17nofx_grpc/v1/keys.proto\"\xb9\x04\n\x05Token\x12(\n\x07user_id\x18\x01 \x01(\tB\x17\xe2\x41\x01\x05\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\x11\n\x02id\x18\x02 \x01(\tB\x05\xe2\x41\x02\x08\x03\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\x0c\x64isplay_name\x18\n \x01(\tB\x19\xe2\x41\x01\x05\xbaH\x12r\x10\x10\x01\x18\x80\x02\x32\t^\\P{Cc}*$H\x00\x88\x01\x01\x12\x35\n\x04role\x18\x0b \x01(\x0e\x32\x12.nofx_grpc.v1.RoleB\x0e\xe2\x41\x01\x05\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x01\x88\x01\x01\x12\x19\n\x06reveal\x18\x0c \x01(\x08\x42\x04\xe2\x41\x01\x05H\x02\x88\x01\x01\x12 \n\rreveal_system\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x05H\x03\x88\x01\x01\x12\x35\n\x0b\x65xpire_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x05\x12\x35\n\x0brevoke_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x37\n\rlast_use_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x17\n\tbootstrap\x18\x11 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x1b\n\x06secret\x18\x12 \x01(\tB\x0b\x80\x01\x01\xe2\x41\x01\x03\x88\xb5\x18\x01\x42\x0f\n\r_display_nameB\x07\n\x05_roleB\t\n\x07_revealB\x10\n\x0e_reveal_system\"q\n\x12\x43reateTokenRequest\x12.\n\x05token\x18\x01 \x01(\x0b\x32\x13.nofx_grpc.v1.TokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12+\n\nrequest_id\x18\x02 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x01\x32\t^\\P{Cc}*$\"X\n\x11ListTokensRequest\x12!\n\tpage_size\x18\x01 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\x02 \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80 \"R\n\x12ListTokensResponse\x12#\n\x06tokens\x18\x01 \x03(\x0b\x32\x13.nofx_grpc.v1.Token\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x12RevokeTokenRequest\x12%\n\x02id\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x04\x32\t^\\P{Cc}*$\"9\n\x13RevokeTokenResponse\x12\"\n\x05token\x18\x01 \x01(\x0b\x32\x13.nofx_grpc.v1.Token2\xfa\x07\n\x05\x41\x64min\x12J\n\x0b\x43reateToken\x12 .nofx_grpc.v1.CreateTokenRequest\x1a\x13.nofx_grpc.v1.Token\"\x04\x88\xb5\x18\x08\x12X\n\nListTokens\x12\x1f.nofx_grpc.v1.ListTokensRequest\x1a .nofx_grpc.v1.ListTokensResponse\"\x07\x90\x02\x01\x88\xb5\x18\x08\x12[\n\x0bRevokeToken\x12 .nofx_grpc.v1.RevokeTokenRequest\x1a!.nofx_grpc.v1.RevokeTokenResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12R\n\x08ListKeys\x12\x1d.nofx_grpc.v1.ListKeysRequest\x1a\x1e.nofx_grpc.v1.ListKeysResponse\"\x07\x90\x02\x01\x88\xb5\x18\x08\x12R\n\tRotateKey\x12\x1e.nofx_grpc.v1.RotateKeyRequest\x1a\x1f.nofx_grpc.v1.RotateKeyResponse\"\x04\x88\xb5\x18\x08\x12W\n\tReencrypt\x12\x1e.nofx_grpc.v1.ReencryptRequest\x1a\x1f.nofx_grpc.v1.ReencryptResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x30\x01\x12U\n\tRetireKey\x12\x1e.nofx_grpc.v1.RetireKeyRequest\x1a\x1f.nofx_grpc.v1.RetireKeyResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12v\n\x0fListAuditEvents\x12$.nofx_grpc.v1.ListAuditEventsRequest\x1a%.nofx_grpc.v1.ListAuditEventsResponse\"\x16\x90\x02\x02\x88\xb5\x18\x08\x92\xb5\x18\x07user_id\x98\xb5\x18\x01\x12[\n\x0bVerifyAudit\x12 .nofx_grpc.v1.VerifyAuditRequest\x1a!.nofx_grpc.v1.VerifyAuditResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12g\n\x0f\x45xportAuditHead\x12$.nofx_grpc.v1.ExportAuditHeadRequest\x1a%.nofx_grpc.v1.ExportAuditHeadResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x12X\n\nPruneAudit\x12\x1f.nofx_grpc.v1.PruneAuditRequest\x1a .nofx_grpc.v1.PruneAuditResponse\"\x07\x90\x02\x02\x88\xb5\x18\x08\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -85,18 +86,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMIN'].methods_by_name['Reencrypt']._serialized_options = b'\220\002\002\210\265\030\010'
   _globals['_ADMIN'].methods_by_name['RetireKey']._loaded_options = None
   _globals['_ADMIN'].methods_by_name['RetireKey']._serialized_options = b'\220\002\002\210\265\030\010'
-  _globals['_TOKEN']._serialized_start=190
-  _globals['_TOKEN']._serialized_end=759
-  _globals['_CREATETOKENREQUEST']._serialized_start=761
-  _globals['_CREATETOKENREQUEST']._serialized_end=874
-  _globals['_LISTTOKENSREQUEST']._serialized_start=876
-  _globals['_LISTTOKENSREQUEST']._serialized_end=964
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=966
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=1048
-  _globals['_REVOKETOKENREQUEST']._serialized_start=1050
-  _globals['_REVOKETOKENREQUEST']._serialized_end=1109
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=1111
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=1168
-  _globals['_ADMIN']._serialized_start=1171
-  _globals['_ADMIN']._serialized_end=1781
+  _globals['_ADMIN'].methods_by_name['ListAuditEvents']._loaded_options = None
+  _globals['_ADMIN'].methods_by_name['ListAuditEvents']._serialized_options = b'\220\002\002\210\265\030\010\222\265\030\007user_id\230\265\030\001'
+  _globals['_ADMIN'].methods_by_name['VerifyAudit']._loaded_options = None
+  _globals['_ADMIN'].methods_by_name['VerifyAudit']._serialized_options = b'\220\002\002\210\265\030\010'
+  _globals['_ADMIN'].methods_by_name['ExportAuditHead']._loaded_options = None
+  _globals['_ADMIN'].methods_by_name['ExportAuditHead']._serialized_options = b'\220\002\002\210\265\030\010'
+  _globals['_ADMIN'].methods_by_name['PruneAudit']._loaded_options = None
+  _globals['_ADMIN'].methods_by_name['PruneAudit']._serialized_options = b'\220\002\002\210\265\030\010'
+  _globals['_TOKEN']._serialized_start=216
+  _globals['_TOKEN']._serialized_end=785
+  _globals['_CREATETOKENREQUEST']._serialized_start=787
+  _globals['_CREATETOKENREQUEST']._serialized_end=900
+  _globals['_LISTTOKENSREQUEST']._serialized_start=902
+  _globals['_LISTTOKENSREQUEST']._serialized_end=990
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=992
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=1074
+  _globals['_REVOKETOKENREQUEST']._serialized_start=1076
+  _globals['_REVOKETOKENREQUEST']._serialized_end=1135
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=1137
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=1194
+  _globals['_ADMIN']._serialized_start=1197
+  _globals['_ADMIN']._serialized_end=2215
 # @@protoc_insertion_point(module_scope)

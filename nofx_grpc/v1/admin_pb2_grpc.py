@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from nofx_grpc.v1 import admin_pb2 as nofx__grpc_dot_v1_dot_admin__pb2
+from nofx_grpc.v1 import audit_pb2 as nofx__grpc_dot_v1_dot_audit__pb2
 from nofx_grpc.v1 import keys_pb2 as nofx__grpc_dot_v1_dot_keys__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -27,7 +28,7 @@ if _version_not_supported:
 
 
 class AdminStub:
-    """Manages the tokens of the callers of this service, and the keys that seal what it stores.
+    """Manages the tokens of the callers of this service, the keys that seal what it stores, and its audit log.
     """
 
     def __init__(self, channel):
@@ -71,10 +72,30 @@ class AdminStub:
                 request_serializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyRequest.SerializeToString,
                 response_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyResponse.FromString,
                 _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/nofx_grpc.v1.Admin/ListAuditEvents',
+                request_serializer=nofx__grpc_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
+        self.VerifyAudit = channel.unary_unary(
+                '/nofx_grpc.v1.Admin/VerifyAudit',
+                request_serializer=nofx__grpc_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
+                _registered_method=True)
+        self.ExportAuditHead = channel.unary_unary(
+                '/nofx_grpc.v1.Admin/ExportAuditHead',
+                request_serializer=nofx__grpc_dot_v1_dot_audit__pb2.ExportAuditHeadRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.ExportAuditHeadResponse.FromString,
+                _registered_method=True)
+        self.PruneAudit = channel.unary_unary(
+                '/nofx_grpc.v1.Admin/PruneAudit',
+                request_serializer=nofx__grpc_dot_v1_dot_audit__pb2.PruneAuditRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.PruneAuditResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
-    """Manages the tokens of the callers of this service, and the keys that seal what it stores.
+    """Manages the tokens of the callers of this service, the keys that seal what it stores, and its audit log.
     """
 
     def CreateToken(self, request, context):
@@ -139,6 +160,39 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditEvents(self, request, context):
+        """Lists audit records, the newest first.
+        Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyAudit(self, request, context):
+        """Checks every audit record against its seal, and every chain against the heads that are known of it. A million
+        records take some ten seconds: set a deadline that allows for it.
+        Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportAuditHead(self, request, context):
+        """Returns the heads of all chains, signed, to be kept where nobody can reach them who can reach the server.
+        Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PruneAudit(self, request, context):
+        """Removes old audit records, a few at a time. What was removed when the call ends early stays removed.
+        Permission: ADMIN. Errors: AUDIT_BROKEN, AUDIT_UNAVAILABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -177,6 +231,26 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyRequest.FromString,
                     response_serializer=nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyResponse.SerializeToString,
             ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_audit__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
+            'VerifyAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyAudit,
+                    request_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.VerifyAuditRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_audit__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'ExportAuditHead': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportAuditHead,
+                    request_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.ExportAuditHeadRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_audit__pb2.ExportAuditHeadResponse.SerializeToString,
+            ),
+            'PruneAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.PruneAudit,
+                    request_deserializer=nofx__grpc_dot_v1_dot_audit__pb2.PruneAuditRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_audit__pb2.PruneAuditResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'nofx_grpc.v1.Admin', rpc_method_handlers)
@@ -186,7 +260,7 @@ def add_AdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Admin:
-    """Manages the tokens of the callers of this service, and the keys that seal what it stores.
+    """Manages the tokens of the callers of this service, the keys that seal what it stores, and its audit log.
     """
 
     @staticmethod
@@ -368,6 +442,114 @@ class Admin:
             '/nofx_grpc.v1.Admin/RetireKey',
             nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyRequest.SerializeToString,
             nofx__grpc_dot_v1_dot_keys__pb2.RetireKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/ListAuditEvents',
+            nofx__grpc_dot_v1_dot_audit__pb2.ListAuditEventsRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_audit__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/VerifyAudit',
+            nofx__grpc_dot_v1_dot_audit__pb2.VerifyAuditRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_audit__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportAuditHead(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/ExportAuditHead',
+            nofx__grpc_dot_v1_dot_audit__pb2.ExportAuditHeadRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_audit__pb2.ExportAuditHeadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.Admin/PruneAudit',
+            nofx__grpc_dot_v1_dot_audit__pb2.PruneAuditRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_audit__pb2.PruneAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ Running the service itself."""
 from collections import abc as _abc
 from grpc import aio as _aio
 from nofx_grpc.v1 import admin_pb2 as _admin_pb2
+from nofx_grpc.v1 import audit_pb2 as _audit_pb2
 from nofx_grpc.v1 import keys_pb2 as _keys_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -28,7 +29,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminStub:
-    """Manages the tokens of the callers of this service, and the keys that seal what it stores."""
+    """Manages the tokens of the callers of this service, the keys that seal what it stores, and its audit log."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -68,10 +69,27 @@ class AdminStub:
     Permission: ADMIN. Errors: NOT_FOUND, IN_USE (stored values are sealed by it; the message says where, how many),
     FAILED_PRECONDITION (the key is primary, or not for data).
     """
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]
+    """Lists audit records, the newest first.
+    Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+    """
+    VerifyAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]
+    """Checks every audit record against its seal, and every chain against the heads that are known of it. A million
+    records take some ten seconds: set a deadline that allows for it.
+    Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+    """
+    ExportAuditHead: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ExportAuditHeadRequest, _audit_pb2.ExportAuditHeadResponse]
+    """Returns the heads of all chains, signed, to be kept where nobody can reach them who can reach the server.
+    Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+    """
+    PruneAudit: _grpc.UnaryUnaryMultiCallable[_audit_pb2.PruneAuditRequest, _audit_pb2.PruneAuditResponse]
+    """Removes old audit records, a few at a time. What was removed when the call ends early stays removed.
+    Permission: ADMIN. Errors: AUDIT_BROKEN, AUDIT_UNAVAILABLE.
+    """
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
-    """Manages the tokens of the callers of this service, and the keys that seal what it stores."""
+    """Manages the tokens of the callers of this service, the keys that seal what it stores, and its audit log."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateTokenRequest, _admin_pb2.Token]  # type: ignore[assignment]
@@ -108,9 +126,26 @@ class AdminAsyncStub(AdminStub):
     Permission: ADMIN. Errors: NOT_FOUND, IN_USE (stored values are sealed by it; the message says where, how many),
     FAILED_PRECONDITION (the key is primary, or not for data).
     """
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListAuditEventsRequest, _audit_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists audit records, the newest first.
+    Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+    """
+    VerifyAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.VerifyAuditRequest, _audit_pb2.VerifyAuditResponse]  # type: ignore[assignment]
+    """Checks every audit record against its seal, and every chain against the heads that are known of it. A million
+    records take some ten seconds: set a deadline that allows for it.
+    Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+    """
+    ExportAuditHead: _aio.UnaryUnaryMultiCallable[_audit_pb2.ExportAuditHeadRequest, _audit_pb2.ExportAuditHeadResponse]  # type: ignore[assignment]
+    """Returns the heads of all chains, signed, to be kept where nobody can reach them who can reach the server.
+    Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+    """
+    PruneAudit: _aio.UnaryUnaryMultiCallable[_audit_pb2.PruneAuditRequest, _audit_pb2.PruneAuditResponse]  # type: ignore[assignment]
+    """Removes old audit records, a few at a time. What was removed when the call ends early stays removed.
+    Permission: ADMIN. Errors: AUDIT_BROKEN, AUDIT_UNAVAILABLE.
+    """
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
-    """Manages the tokens of the callers of this service, and the keys that seal what it stores."""
+    """Manages the tokens of the callers of this service, the keys that seal what it stores, and its audit log."""
 
     @_abc_1.abstractmethod
     def CreateToken(
@@ -186,6 +221,47 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         """Removes a key that seals nothing any more, for good. Page tokens and login tokens that it has sealed end with it.
         Permission: ADMIN. Errors: NOT_FOUND, IN_USE (stored values are sealed by it; the message says where, how many),
         FAILED_PRECONDITION (the key is primary, or not for data).
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _audit_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ListAuditEventsResponse, _abc.Awaitable[_audit_pb2.ListAuditEventsResponse]]:
+        """Lists audit records, the newest first.
+        Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def VerifyAudit(
+        self,
+        request: _audit_pb2.VerifyAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.VerifyAuditResponse, _abc.Awaitable[_audit_pb2.VerifyAuditResponse]]:
+        """Checks every audit record against its seal, and every chain against the heads that are known of it. A million
+        records take some ten seconds: set a deadline that allows for it.
+        Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportAuditHead(
+        self,
+        request: _audit_pb2.ExportAuditHeadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.ExportAuditHeadResponse, _abc.Awaitable[_audit_pb2.ExportAuditHeadResponse]]:
+        """Returns the heads of all chains, signed, to be kept where nobody can reach them who can reach the server.
+        Permission: ADMIN. Errors: AUDIT_UNAVAILABLE.
+        """
+
+    @_abc_1.abstractmethod
+    def PruneAudit(
+        self,
+        request: _audit_pb2.PruneAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.PruneAuditResponse, _abc.Awaitable[_audit_pb2.PruneAuditResponse]]:
+        """Removes old audit records, a few at a time. What was removed when the call ends early stays removed.
+        Permission: ADMIN. Errors: AUDIT_BROKEN, AUDIT_UNAVAILABLE.
         """
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -69,6 +69,8 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     """Registration is switched off. Code FAILED_PRECONDITION."""
     REASON_BETA_CODE_INVALID: _Reason.ValueType  # 34
     """The beta code is unknown or was used. Code FAILED_PRECONDITION."""
+    REASON_AUDIT_BROKEN: _Reason.ValueType  # 35
+    """Audit records that are to be pruned are not as they were sealed. Code FAILED_PRECONDITION."""
     REASON_OUT_OF_RANGE: _Reason.ValueType  # 40
     """The revision or the history is not to be had, or not any more. Code OUT_OF_RANGE."""
     REASON_REVISION_COMPACTED: _Reason.ValueType  # 41
@@ -160,6 +162,8 @@ REASON_REGISTRATION_CLOSED: Reason.ValueType  # 33
 """Registration is switched off. Code FAILED_PRECONDITION."""
 REASON_BETA_CODE_INVALID: Reason.ValueType  # 34
 """The beta code is unknown or was used. Code FAILED_PRECONDITION."""
+REASON_AUDIT_BROKEN: Reason.ValueType  # 35
+"""Audit records that are to be pruned are not as they were sealed. Code FAILED_PRECONDITION."""
 REASON_OUT_OF_RANGE: Reason.ValueType  # 40
 """The revision or the history is not to be had, or not any more. Code OUT_OF_RANGE."""
 REASON_REVISION_COMPACTED: Reason.ValueType  # 41
