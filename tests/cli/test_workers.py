@@ -19,6 +19,7 @@ from nofx_grpc.errors import SettingsError, StartError
 from nofx_grpc.settings import Settings
 from nofx_grpc.v1 import exchanges_pb2, exchanges_pb2_grpc
 from tests.cli.test_drain import in_flight
+from tests.support.certificates import URI, MutualTls, spiffe
 from tests.support.processes import ServerProcess, environment, run, serving
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -154,6 +155,21 @@ async def test_workers_do_not_outlive_a_parent_that_is_killed(server: ServerProc
     await until(lambda: not any(map(alive, before)))
     with serving(server.env, server.log) as again:
         await call(again)
+
+
+async def test_callers_with_certificates_reach_all_workers(env: dict[str, str], tmp_path: Path) -> None:
+    tls = MutualTls.made_in(tmp_path)
+    credentials = tls.channel_credentials(tls.authority.issue(URI(spiffe("viewer"))))
+    with serving(env | dict(tls.settings), tmp_path / "log") as server:
+        [address] = {found["mtls_address"] for found in named(server, "serving") if "worker" in found}
+        assert server.address != address
+        while {found["worker"] for found in named(server, "answered")} != {1, 2}:
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            async with grpc.aio.secure_channel(address, credentials, options) as channel:
+                stub: Any = exchanges_pb2_grpc.ExchangesStub(channel)
+                await stub.ListSupportedExchanges(REQUEST)
+        taken = run("serve", env=environment(tmp_path / "other", listen=address, workers="2"))
+        assert taken.returncode == 3 and "another server is running there" in taken.stderr
 
 
 def test_nobody_else_gets_the_address_or_the_directory(server: ServerProcess, tmp_path: Path) -> None:
