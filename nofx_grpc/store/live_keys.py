@@ -18,7 +18,7 @@ from nofx_grpc.errors import MasterKeyError, StoreUnavailable
 from nofx_grpc.store import keys
 
 # Longer than any answer that was read before a key was retired takes to be opened.
-RETIRED_SECONDS = 60.0
+RETIRED_SECONDS = 45.0
 
 logger = structlog.get_logger(__name__)
 

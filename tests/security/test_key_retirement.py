@@ -14,7 +14,8 @@ from nofx_grpc.crypto.keyring import nofx_record
 from nofx_grpc.store import keys as keyring
 from nofx_grpc.store.live_keys import RETIRED_SECONDS
 from nofx_grpc.v1 import exchanges_pb2, users_pb2
-from tests.support.clock import START
+from tests.support.clock import START, FakeClock
+from tests.support.people import authenticate, complete, register, verify_otp
 from tests.support.sealed import (
     ASIDE,
     WHOLE,
@@ -110,6 +111,24 @@ async def test_page_tokens_end_with_their_key(service: RunningService) -> None:
     await retire(service.client(), old)
     await forget_retired(service)
     await refused(users.ListUsers(second), Code.INVALID_ARGUMENT, "INVALID_PAGE_TOKEN")
+
+
+async def test_a_login_that_has_begun_goes_on_after_a_rotation_and_ends_with_the_key(
+    service: RunningService, clock: FakeClock
+) -> None:
+    ann = await register(service)
+    await complete(service, ann, clock.now)
+    clock.advance(seconds=60)
+    begun = [(await authenticate(service, ann.email, ann.password)).otp_challenge.login_token for _ in range(2)]
+    old, _ = await rotate(service.client())
+    assert (await verify_otp(service, begun[0], ann.code(clock.now))).id == ann.id
+    await reencrypt(service.client())
+    await retire(service.client(), old)
+    await forget_retired(service)
+    clock.advance(seconds=60)
+    await refused(verify_otp(service, begun[1], ann.code(clock.now)), Code.UNAUTHENTICATED, "LOGIN_REFUSED")
+    anew = await authenticate(service, ann.email, ann.password, ann.code(clock.now))
+    assert anew.user.id == ann.id, "the secret of the codes was sealed anew"
 
 
 # ---- the key of NOFX
