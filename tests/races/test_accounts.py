@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nofx_grpc.v1 import admin_pb2, beta_codes_pb2, common_pb2, keys_pb2, system_config_pb2, users_pb2
+from nofx_grpc.v1 import admin_pb2, audit_pb2, beta_codes_pb2, common_pb2, keys_pb2, system_config_pb2, users_pb2
 from tests.races.ring import PASSWORD, Ring, refusals
 from tests.support.rpcs import METHODS, permission_of
 
@@ -127,6 +127,17 @@ async def test_keys(ring: Ring) -> None:
         assert refusals(await ring.both(retire)) == ["NOT_FOUND"]
 
 
+async def test_prune_the_audit_log(ring: Ring) -> None:
+    await ring.user()
+    request = audit_pb2.PruneAuditRequest()
+    request.before.GetCurrentTime()
+    one, two = await ring.both(request)
+    assert isinstance(one, audit_pb2.PruneAuditResponse) and isinstance(two, audit_pb2.PruneAuditResponse)
+    assert one.pruned_count + two.pruned_count > 0
+    verified = await ring.send(audit_pb2.VerifyAuditRequest())
+    assert verified.ok, verified
+
+
 async def set_beta_mode(ring: Ring, value: str) -> None:
     setting = system_config_pb2.ConfigSetting(key="beta_mode", value=value)
     await ring.send(system_config_pb2.SetSystemConfigRequest(settings=[setting]))
@@ -135,7 +146,9 @@ async def set_beta_mode(ring: Ring, value: str) -> None:
 # ---- completeness
 
 READING = {"READ", "REVEAL", "REVEAL_SYSTEM"}
-READ_BY_ADMIN = {"Admin.ListTokens", "Admin.ListKeys"}
+READ_BY_ADMIN = {
+    f"Admin.{name}" for name in ("ListTokens", "ListKeys", "ListAuditEvents", "VerifyAudit", "ExportAuditHead")
+}
 
 
 def test_every_write_is_raced() -> None:
