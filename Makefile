@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test watch-torture check fix proto proto-check proto-release lock bench-quick clean
+.PHONY: help setup run test watch-torture check fix proto proto-check proto-release lock bench-quick bench-watch clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,8 +36,8 @@ run: setup ## serve on 127.0.0.1:50051, with the data in ./data
 test: setup ## run the whole test suite (ARGS="-k name" for a part of it)
 	$(BIN)/pytest $(ARGS)
 
-watch-torture: setup ## the promises of Watch for long (WATCH_CHANGES=10000 WATCH_SEED=n), with kill -9 and cut connections
-	WATCH_CHANGES=$${WATCH_CHANGES:-10000} $(BIN)/pytest -s -o log_cli=false tests/watch/test_torture.py
+watch-torture: setup ## the promises of Watch for long (WATCH_CHANGES=10000 WATCH_SEED=n ARGS="-k replicas"), with kill -9 and cut connections
+	WATCH_CHANGES=$${WATCH_CHANGES:-10000} $(BIN)/pytest -s -o log_cli=false tests/watch/test_torture.py $(ARGS)
 
 check: setup proto-check ## everything that can be said without running the code
 	$(BIN)/ruff check .
@@ -71,6 +71,9 @@ lock: setup ## pin again after a change in pyproject.toml (UPGRADE=--upgrade tak
 
 bench-quick: setup ## a table of CPU per call and calls per second
 	$(BIN)/python -m benchmarks.quick
+
+bench-watch: setup ## what watchers cost: a thousand streams, a thousand engines that come back, 100,000 traders streamed
+	$(BIN)/python -m benchmarks.watch
 
 clean: ## remove the environment, caches and build output; never the data
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -55,13 +55,20 @@ class Proxy:
 
 
 @asynccontextmanager
+async def listening(proxy: Proxy) -> AsyncIterator[None]:
+    """The proxy takes connections in this block."""
+    server = await asyncio.start_server(proxy.connect, "127.0.0.1", 0)
+    proxy.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        yield
+    finally:
+        proxy.cut()
+        server.close()
+
+
+@asynccontextmanager
 async def proxy_to(server: Callable[[], str]) -> AsyncIterator[Proxy]:
     """A proxy to the address that `server` tells at each new connection."""
     proxy = Proxy(server)
-    listening = await asyncio.start_server(proxy.connect, "127.0.0.1", 0)
-    proxy.address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(proxy):
         yield proxy
-    finally:
-        proxy.cut()
-        listening.close()

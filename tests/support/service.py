@@ -75,10 +75,12 @@ class Client:
             _ClientStream(metadata),
             _ServerStream(metadata),
         ]
+        # A connection of its own, which may lead to another worker than those of others.
+        options = [("grpc.use_local_subchannel_pool", 1)]
         if tls is None:
-            self.channel = grpc.aio.insecure_channel(address, interceptors=interceptors)
+            self.channel = grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
         else:
-            self.channel = grpc.aio.secure_channel(address, tls, interceptors=interceptors)
+            self.channel = grpc.aio.secure_channel(address, tls, options=options, interceptors=interceptors)
         self.users = users_pb2_grpc.UsersStub(self.channel)
         self.models = models_pb2_grpc.ModelsStub(self.channel)
         self.exchanges = exchanges_pb2_grpc.ExchangesStub(self.channel)

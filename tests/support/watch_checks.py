@@ -4,8 +4,10 @@ A checker returns what is wrong, in words; nothing if the promise was kept.
 """
 
 import sys
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 from nofx_grpc.v1 import watch_pb2 as pb
@@ -41,6 +43,7 @@ class Session:
     """One stream: where it began (None: with an initial state) and what it told until it broke."""
 
     start: int | None
+    history: str = ""  # '' if it told nothing
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -61,6 +64,10 @@ class Watched:
     def wants(self, told: Told) -> bool:
         return told.kind in self.kinds and (not self.user_id or told.user_id == self.user_id)
 
+    def of(self, history: str) -> "Watched":
+        """What it was told of one history."""
+        return replace(self, sessions=[session for session in self.sessions if session.history == history])
+
     def lives(self) -> Iterator[list[Session]]:
         """The sessions in groups: each begins with a state of its own."""
         life: list[Session] = []
@@ -73,17 +80,44 @@ class Watched:
             yield life
 
 
+class Wanted(NamedTuple):
+    """What one filter lets through of all changes: the revisions in order, the changes of each, and how many there are
+    up to each.
+    """
+
+    revisions: list[int]
+    changes: list[list[Told]]
+    totals: list[int]
+
+
 @dataclass
 class Truth:
-    """What the store held before the first change, and all changes by revision."""
+    """What the store held before the first change, and all changes by revision, of one history."""
 
     base: dict[tuple[int, str, str], bytes]
     log: dict[int, list[Told]] = field(default_factory=dict)
+    _wanted: dict[tuple[frozenset[int], str, int], Wanted] = field(default_factory=dict)
 
     def expected(self, watched: Watched, after: int, to: int) -> dict[int, list[Told]]:
         """What a watcher must be told of between two revisions."""
-        wanted = {r: [told for told in self.log[r] if watched.wants(told)] for r in self.log if after < r <= to}
-        return {revision: all_ for revision, all_ in sorted(wanted.items()) if all_}
+        wanted = self.wanted(watched)
+        first, last = bisect_right(wanted.revisions, after), bisect_right(wanted.revisions, to)
+        return dict(zip(wanted.revisions[first:last], wanted.changes[first:last], strict=True))
+
+    def count(self, watched: Watched, after: int, to: int) -> int:
+        """How many changes that are."""
+        wanted = self.wanted(watched)
+        first, last = bisect_right(wanted.revisions, after), bisect_right(wanted.revisions, to)
+        return wanted.totals[last] - wanted.totals[first]
+
+    def wanted(self, watched: Watched) -> Wanted:
+        key = watched.kinds, watched.user_id, len(self.log)
+        if key not in self._wanted:
+            chosen = {revision: list(filter(watched.wants, self.log[revision])) for revision in sorted(self.log)}
+            found = {revision: all_ for revision, all_ in chosen.items() if all_}
+            totals = [0, *accumulate(map(len, found.values()))]
+            self._wanted[key] = Wanted(list(found), list(found.values()), totals)
+        return self._wanted[key]
 
     def state(self, watched: Watched, revision: int) -> dict[tuple[int, str, str], bytes]:
         """What there was for a watcher at a revision."""
@@ -196,7 +230,7 @@ def bookmarkable(watched: Watched, truth: Truth) -> list[str]:
             if event.what == "changes" and event.number > begins:
                 told += len(event.told)
             if event.revision > begins:
-                expected = sum(map(len, truth.expected(watched, begins, event.revision).values()))
+                expected = truth.count(watched, begins, event.revision)
                 if told != expected:
                     wrong.append(f"at revision {event.revision} {told} changes were told instead of {expected}")
     return wrong

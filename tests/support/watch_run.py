@@ -3,7 +3,6 @@
 import asyncio
 import os
 import random
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -17,7 +16,7 @@ from nofx_grpc.v1 import (
 )
 from nofx_grpc.v1 import watch_pb2 as pb
 from tests.support.service import Client, refusal_of
-from tests.support.watch_checks import Event, Session, Watched
+from tests.support.watch_checks import Event, Session, Truth, Watched
 from tests.support.watch_scene import USERS, Run, told_change, told_resource
 from tests.support.watch_writers import (
     new_user,
@@ -47,7 +46,7 @@ class Watcher:
 
     async def watch(self, until: Callable[[], int | None]) -> None:
         """Until the revision is told, and held."""
-        while (last := until()) is None or self._end < last:
+        while not self._holds(until()):
             try:
                 await self._session(until)
             except grpc.aio.AioRpcError as error:
@@ -60,7 +59,7 @@ class Watcher:
         self.watched.sessions.append(session)
         request = pb.WatchRequest(kinds=self._asked, user_id=self._user_id)
         if initial:
-            request.send_initial_state, self._end = True, 0
+            request.send_initial_state = True
         else:
             request.start_revision, request.history_id = self._end, self._history
         client = Client(self._run.place.address, await self._credential())
@@ -69,11 +68,13 @@ class Watcher:
             call = client.watch.Watch(request)
             while (response := await asyncio.wait_for(call.read(), 20)) is not grpc.aio.EOF:
                 assert isinstance(response, pb.WatchResponse)
+                session.history = response.history_id
                 session.events.append(self._event(response))
+                if initial and len(session.events) == 1:
+                    self._end = 0  # what was held before is forgotten
                 self._end, self._history = response.revision or self._end, response.history_id
                 leave_after -= 1
-                last = until()
-                if not leave_after or (last is not None and self._end >= last):
+                if not leave_after or self._holds(until()):
                     call.cancel()
                     return
                 if self._slow:
@@ -81,12 +82,17 @@ class Watcher:
         finally:
             await client.close()
 
+    def _holds(self, last: int | None) -> bool:
+        """Whether it has been told all up to the last revision, of the history of now."""
+        return last is not None and self._history == self._run.history and self._end >= last
+
     def _event(self, response: pb.WatchResponse) -> Event:
         what = str(response.WhichOneof("event"))
         told = [told_change(change) for change in response.changes.changes]
         told += [told_resource(response.snapshot.kind, resource) for resource in response.snapshot.resources]
         number = response.changes.revision
-        return Event(what, response.revision, number, tuple(told), response.changes.more, self._run.revision())
+        committed = self._run.committed(response.history_id, max(number, response.revision))
+        return Event(what, response.revision, number, tuple(told), response.changes.more, committed)
 
     async def _mend(self, error: grpc.aio.AioRpcError) -> None:
         """What a client does about an error.  Raises it if it should not have come."""
@@ -132,15 +138,10 @@ def new_seed() -> int:
     return seed
 
 
-def seconds(number: float) -> Callable[[], bool]:
-    """Whether this much time has passed since now."""
-    ends = time.monotonic() + number
-    return lambda: time.monotonic() > ends
-
-
 async def begin(run: Run) -> None:
     """Users to own what is written, and the state before the first change."""
     client = Client(run.place.address, run.place.token("admin"))
+    run.begin_history(Truth({}))
     try:
         call = client.watch.Watch(pb.WatchRequest(send_initial_state=True))
         while not (response := await read(call)).HasField("synced"):
@@ -168,7 +169,7 @@ async def perform(
     *,
     writers: int,
     watchers: int,
-    until: Callable[[], bool],
+    until: Callable[[], object],
     chaos: Callable[[], Coroutine[Any, Any, None]],
 ) -> None:
     """All of it: write and watch, with misfortunes, then let everybody hold the last revision."""

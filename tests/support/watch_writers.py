@@ -17,7 +17,7 @@ from tests.support.service import Client
 from tests.support.watch_scene import Run
 
 
-async def write(run: Run, until: Callable[[], bool]) -> None:
+async def write(run: Run, until: Callable[[], object]) -> None:
     """Change something at random, again and again.  What is refused is no matter."""
     client = Client(run.place.address, run.place.token("admin"))
     try:
@@ -85,9 +85,10 @@ async def _make_codes(run: Run, client: Client) -> None:
 
 async def _replace_user(run: Run, client: Client) -> None:
     """A user goes with all that is theirs, and another one comes."""
-    old = _user(run)
-    await client.users.DeleteUser(users_pb2.DeleteUserRequest(id=old, force=True))
-    run.users[run.users.index(old)] = await new_user(run, client)
+    number = run.random.randrange(len(run.users))
+    old = run.users[number]
+    await client.users.DeleteUser(users_pb2.DeleteUserRequest(id=old, force=True, allow_missing=True))
+    run.users[number] = await new_user(run, client)
 
 
 async def new_user(run: Run, client: Client) -> str:
@@ -100,6 +101,3 @@ STEPS: list[Callable[[Run, Client], Awaitable[None]]] = [
     *[_create_model, _set_source, _set_config, _make_codes] * 2,
     _replace_user,
 ]
-
-
-# ---- watchers
