@@ -53,17 +53,32 @@ def reserved(address: str) -> Iterator[str]:
 
     Raises StartError if somebody else has it, or it cannot be had.
     """
-    host, port = host_and_port(address)
     with contextlib.ExitStack() as held:
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            for family, *_, place in found:
-                port = _reserve(held, family, str(place[0]), port)
+            port = _reserve_all(held, *host_and_port(address))
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             why = "another server is running there" if taken else error.strerror
             raise StartError(f"cannot listen on {address}: {why}") from error
         yield f"{address.rpartition(':')[0]}:{port}"
+
+
+def _reserve_all(held: contextlib.ExitStack, host: str, port: int) -> int:
+    """Reserve every address that a name stands for on this machine; the port.  Raises OSError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    missing: OSError | None = None
+    reserved_one = False
+    for family, place in dict.fromkeys((family, str(place[0])) for family, *_, place in found):
+        try:
+            port, reserved_one = _reserve(held, family, place, port), True
+        except OSError as error:
+            # As gRPC sees it: `localhost` is often said to be ::1, too, where there is no IPv6.
+            if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                raise
+            missing = error
+    if missing is not None and not reserved_one:
+        raise missing
+    return port
 
 
 def _reserve(held: contextlib.ExitStack, family: int, host: str, port: int) -> int:
