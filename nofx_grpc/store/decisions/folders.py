@@ -1,0 +1,214 @@
+"""The folders of the records on disk.  Nothing outside the root is reached: each step refuses a symbolic link.
+
+A record is written whole under a name of no meaning in `.pending`, made durable there, and gets its own name in one
+step; so a folder never shows half a record, and a process that is killed leaves nothing but a file in `.pending`.
+"""
+
+import errno
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder, trader_of_folder
+from nofx_grpc.decisions.records import MOST_BYTES, NotARecord
+from nofx_grpc.errors import StoreFull, StoreUnavailable
+
+PENDING: Final = ".pending"
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for whom a pipe waits for
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_CHUNK: Final = 1024 * 1024
+
+
+class Stamp(NamedTuple):
+    """Size and time of change of a file: as long as both are the same, so is what is in it."""
+
+    size: int
+    mtime_ns: int
+
+
+class Folders:
+    """Reads and writes below one root directory.
+
+    What writes raises StoreFull if there is no room, StoreUnavailable for whatever else the file system says.  What
+    reads raises FileNotFoundError.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, trader_id: str) -> str | None:
+        """The folder that a trader has on disk; None if it has none."""
+        plain = plain_folder(trader_id)
+        if plain is not None and self._has(plain):
+            return plain
+        spelt = spelt_folder(trader_id)
+        return spelt if self._has(spelt) else None
+
+    def is_taken(self, folder: str) -> bool:
+        """Whether something, be it no folder, has the place of this folder."""
+        return os.path.lexists(self.root / folder)
+
+    def all(self) -> Iterator[str]:
+        """Every folder that can be a trader's and has files, in no order."""
+        for directory, folders, files in os.walk(self.root):
+            folder = Path(directory).relative_to(self.root).as_posix()
+            if folder == ".":
+                folders[:] = [name for name in folders if name != PENDING]
+            elif files and trader_of_folder(folder) is not None:
+                yield folder
+
+    def mtime(self, folder: str) -> int:
+        """When a name was last added to the folder, or taken away."""
+        with self._opened(folder) as directory:
+            return os.fstat(directory).st_mtime_ns
+
+    def names(self, folder: str) -> tuple[int, list[str]]:
+        """The names in the folder, without those of folders in it; and `mtime` from before they were read."""
+        with self._opened(folder) as directory:
+            mtime = os.fstat(directory).st_mtime_ns
+            with os.scandir(directory) as found:
+                return mtime, [entry.name for entry in found if not entry.is_dir(follow_symlinks=False)]
+
+    def stamp(self, folder: str, name: str) -> Stamp:
+        """The stamp of a file."""
+        with self._opened(folder) as directory:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+    def read(self, folder: str, name: str) -> tuple[Stamp, bytes]:
+        """A file and its stamp.  Raises NotARecord for what is no file, and for one that is too large."""
+        with self._opened(folder) as directory:
+            try:
+                descriptor = os.open(name, _FILE, dir_fd=directory)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                link = error.errno == errno.ELOOP
+                raise NotARecord("it is a symbolic link" if link else f"it cannot be read: {error.strerror}") from None
+        with os.fdopen(descriptor, "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise NotARecord("it is no file")
+            if status.st_size > MOST_BYTES:
+                raise NotARecord(f"it has {status.st_size} bytes; a record has {MOST_BYTES} at most")
+            return Stamp(status.st_size, status.st_mtime_ns), file.read(MOST_BYTES + 1)
+
+    def stage(self, data: bytes) -> str:
+        """Make a file durable in `.pending`; its name there."""
+        token = secrets.token_hex(12)
+        with _explained(), self._opened(PENDING, make=True) as directory:
+            try:
+                with os.fdopen(os.open(token, _NEW, 0o600, dir_fd=directory), "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                _unlink(token, directory)
+                raise
+        return token
+
+    def publish(self, folder: str, token: str, name: str) -> None:
+        """Give a staged file its name, for good.  Does nothing if it has it."""
+        with (
+            _explained(),
+            self._opened(PENDING, make=True) as pending,
+            self._opened(folder, make=True) as directory,
+        ):
+            try:
+                os.rename(token, name, src_dir_fd=pending, dst_dir_fd=directory)
+            except FileNotFoundError:
+                os.stat(name, dir_fd=directory, follow_symlinks=False)
+            os.fsync(directory)
+
+    def discard(self, token: str) -> None:
+        """Delete a staged file."""
+        with _explained(), self._opened(PENDING, make=True) as directory:
+            _unlink(token, directory)
+
+    def staged_before(self, age_seconds: float) -> list[str]:
+        """The staged files that are older than this."""
+        before = time.time() - age_seconds
+        try:
+            with self._opened(PENDING) as directory, os.scandir(directory) as found:
+                return [entry.name for entry in found if entry.stat(follow_symlinks=False).st_mtime < before]
+        except FileNotFoundError:
+            return []
+
+    def remove(self, folder: str, ids: Sequence[str]) -> None:
+        """Delete the files of records; those that are gone are gone."""
+        if not ids:
+            return
+        with _explained(), self._opened(folder) as directory:
+            for id in ids:
+                _unlink(id + SUFFIX, directory)
+            os.fsync(directory)
+
+    def has(self, folder: str, name: str) -> bool:
+        """Whether there is something of this name."""
+        try:
+            self.stamp(folder, name)
+        except OSError:
+            return False
+        return True
+
+    def _has(self, folder: str) -> bool:
+        """Whether there is this folder, in this very case."""
+        try:
+            with self._opened(folder):
+                pass
+            path = self.root / folder
+            return any(other.name == path.name for other in path.parent.iterdir())
+        except OSError:
+            return False
+
+    @contextmanager
+    def _opened(self, folder: str, *, make: bool = False) -> Iterator[int]:
+        """A descriptor of the folder, reached step by step."""
+        if make:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.root, _DIRECTORY & ~os.O_NOFOLLOW)
+        try:
+            for part in folder.split("/"):
+                inner = _enter(part, descriptor, make=make)
+                os.close(descriptor)
+                descriptor = inner
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+
+def _enter(part: str, descriptor: int, *, make: bool) -> int:
+    try:
+        return os.open(part, _DIRECTORY, dir_fd=descriptor)
+    except FileNotFoundError:
+        if not make:
+            raise
+    try:
+        os.mkdir(part, 0o700, dir_fd=descriptor)
+        os.fsync(descriptor)
+    except FileExistsError:
+        pass  # another process was faster
+    return os.open(part, _DIRECTORY, dir_fd=descriptor)
+
+
+def _unlink(name: str, directory: int) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Put an error of the file system into words for a client: no path of ours in them."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreFull from error
+        raise StoreUnavailable(f"the directory of the decision logs cannot be written: {error.strerror}") from error

@@ -1,0 +1,39 @@
+"""Where the bodies of records are: what the two homes have in common."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from nofx_grpc.store.decisions.entries import Entry
+from nofx_grpc.store.decisions.logs import Log, Owned
+
+
+class Staged(NamedTuple):
+    """A body that is ready to be committed: where its file waits, or what the database is to keep."""
+
+    token: str
+    kept: bytes | None
+
+
+class Home(Protocol):
+    """Keeps the bodies of records; the index of them is in the database in any case."""
+
+    async def refresh(self, trader_id: str, owned: Owned) -> Owned:
+        """Bring the index of a trader up to date with what came from elsewhere; what it has now."""
+
+    async def folder(self, trader_id: str, owned: Owned) -> str:
+        """The folder of a trader, which may not be there yet."""
+
+    async def stage(self, body: bytes) -> Staged:
+        """Make a body durable, or ready to be with the commit of its entry.  Raises StoreFull, StoreUnavailable."""
+
+    async def publish(self, folder: str, id: str, staged: Staged) -> None:
+        """Give a body that was committed its place.  Raises as `stage`."""
+
+    async def discard(self, staged: Staged) -> None:
+        """Forget a body that was not committed."""
+
+    async def load(self, log: Log, wanted: Sequence[Entry]) -> list[bytes | None]:
+        """The bodies of entries; None for one that is gone or is no record any more."""
+
+    async def remove(self, log: Log, ids: Sequence[str]) -> None:
+        """Delete bodies, before their entries are removed."""

@@ -1,0 +1,31 @@
+"""A service for each engine and each home of the records: every test that asks for `logs` runs on all of them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.decisions.support import Logs
+from tests.support.clock import FakeClock
+from tests.support.service import running_service
+
+
+@pytest.fixture(params=["files", "database"])
+def home(request: pytest.FixtureRequest) -> str:
+    """Each home of the records in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def logs(tmp_path: Path, clock: FakeClock, database_env: dict[str, str], home: str) -> AsyncIterator[Logs]:
+    """A fresh service with the traders t and u of alice, and b of bob."""
+    env = database_env | {"NOFX_GRPC_DECISION_LOGS": home}
+    async with running_service(tmp_path / "data", clock=clock, env=env) as service:
+        yield await Logs.of(service)
+
+
+@pytest.fixture
+async def files(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Logs]:
+    """As `logs`, on SQLite with the records in files."""
+    async with running_service(tmp_path / "data", clock=clock) as service:
+        yield await Logs.of(service)
