@@ -22,6 +22,8 @@ from nofx_grpc.rpc.reloading import Looks, Reloading
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.rpc.tls import TlsMaterial, server_credentials, tls_files
 from nofx_grpc.services import build_services
+from nofx_grpc.services.decision_keeping import DecisionKeeping
+from nofx_grpc.services.decision_pruning import Retention
 from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.logins import LoginOptions
 from nofx_grpc.services.pages import Pages
@@ -32,6 +34,9 @@ from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.audit_heads import HeadFile, HeadKeeper
 from nofx_grpc.store.backend import Backend, backend_for
 from nofx_grpc.store.bootstrap import FirstStart, open_store, unlock
+from nofx_grpc.store.decisions.database_home import DatabaseHome
+from nofx_grpc.store.decisions.file_home import FileHome
+from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.schema import SchemaState, inspect_store
@@ -77,10 +82,11 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     tokens = Tokens(db, clock)
     certificates = ClientCertificates(tls, policy, clock) if tls and policy else None
     feed = Feed(db, feed_options(settings))
-    services = build_services(keys, pages, login_options(settings), feed)
+    decisions = decision_keeping(settings, db, clock)
+    services = build_services(keys, pages, login_options(settings), feed, decisions)
     gate = Gate(db, envelope, Callers(tokens, certificates), limits)
     server = Server(gate, services, server_options(settings, tls))
-    housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings), keys)
+    housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings), keys, decisions, retention(settings))
     return App(settings, db, envelope, gate, feed, server, housekeeping, [each for each in (tls, policy) if each])
 
 
@@ -182,6 +188,18 @@ def keeping(settings: Settings) -> Keeping:
         changes=timedelta(hours=settings.watch_log_hours),
         most_changes=settings.watch_log_changes,
     )
+
+
+def decision_keeping(settings: Settings, db: Database, clock: Callable[[], datetime]) -> DecisionKeeping:
+    in_files = settings.decision_logs == "files"
+    home = FileHome(db, Folders(settings.decision_logs_dir)) if in_files else DatabaseHome(db)
+    return DecisionKeeping(db, home, clock)
+
+
+def retention(settings: Settings) -> Retention:
+    days = settings.decision_logs_days
+    age = None if days is None else timedelta(days=days)
+    return Retention(age, settings.decision_logs_records, settings.decision_logs_bytes)
 
 
 def feed_options(settings: Settings) -> FeedOptions:

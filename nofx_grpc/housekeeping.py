@@ -7,13 +7,15 @@ Two at once, as where one was stopped in the middle for long, would do no harm: 
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from nofx_grpc.rpc.identity import Tokens
+from nofx_grpc.services.decision_keeping import DecisionKeeping
+from nofx_grpc.services.decision_pruning import Retention, retain
 from nofx_grpc.services.feed import Feed
 from nofx_grpc.store import accounts, changes, login_tokens, processes, request_ids, tokens
 from nofx_grpc.store.engine import Database
@@ -46,6 +48,8 @@ class Housekeeping:
     clock: Callable[[], datetime]
     keeping: Keeping
     keys: LiveKeys
+    decisions: DecisionKeeping
+    retention: Retention
     process: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     async def run(self) -> None:
@@ -59,6 +63,7 @@ class Housekeeping:
         """Do all of it once: what is this process's own, and the rest if it is the one that does it."""
         await self.note_used_tokens()
         self.keys.forget_retired()
+        await self._try("staged_decisions", self.decisions.home.tidy())
         if not await self._write("processes", processes.check_in, self.process, self.feed.held):
             return
         now = self.clock()
@@ -66,6 +71,7 @@ class Housekeeping:
         await self._repeat("login_tokens", AT_ONCE, login_tokens.forget_before, now, AT_ONCE)
         await self._repeat("registrations", REGISTRATIONS_AT_ONCE, accounts.remove_expired, REGISTRATIONS_AT_ONCE)
         await self.compact()
+        await self._try("decisions", retain(self.decisions, self.retention))
 
     async def end(self) -> None:
         """Do what is left at the end of the process."""
@@ -102,8 +108,16 @@ class Housekeeping:
 
     async def _write(self, what: str, fn: Callable[..., int], *args: object) -> int:
         """The number of rows that `fn` was done with; 0 if it failed."""
+
+        async def write() -> int:
+            return (await self.db.write(fn, *args)).value
+
+        return await self._try(what, write())
+
+    async def _try(self, what: str, work: Awaitable[int]) -> int:
+        """What was done; 0 if it failed."""
         try:
-            done = (await self.db.write(fn, *args)).value
+            done = await work
         except Exception:
             logger.exception("housekeeping_failed", what=what)
             return 0

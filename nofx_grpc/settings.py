@@ -178,6 +178,21 @@ class Settings(BaseModel):
         100_000, ge=0, le=100_000_000, description="How many changes are kept for watchers who come back."
     )
 
+    decision_logs: Literal["files", "database"] = Field(
+        "files",
+        description="Where decision records are: in `files`, or in the `database`, for many replicas.",
+    )
+    decision_logs_dir: Path = Field(
+        default_factory=lambda data: data["data_dir"] / "decision_logs",
+        description="Directory of the decision records, one folder for each trader, as NOFX has it.",
+        json_schema_extra={"shown": "<data dir>/decision_logs"},
+    )
+    decision_logs_days: float | None = Field(
+        None, gt=0, le=36_500, description="How long decision records are kept. Not set: for good."
+    )
+    decision_logs_records: int | None = Field(None, ge=1, description="Most decision records of a trader.")
+    decision_logs_bytes: int | None = Field(None, ge=1, description="Most bytes of decision records of a trader.")
+
     login_floor_ms: int = Field(
         500, ge=0, le=10_000, description="A login takes at least this long, whatever is wrong with it."
     )

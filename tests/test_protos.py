@@ -24,7 +24,7 @@ PERMISSIONS = {
         Exchanges.ListExchanges Exchanges.ListSupportedExchanges SignalSources.GetSignalSource Traders.GetTrader
         Traders.ListTraders Traders.ListTradingSymbols SystemConfig.GetSystemConfig SystemConfig.ListSystemConfig
         SystemConfig.GetPublicConfig BetaCodes.ValidateBetaCode BetaCodes.ListBetaCodes BetaCodes.GetBetaCodeStats
-        Watch.Watch""",
+        DecisionLogs.GetDecision DecisionLogs.ListDecisions DecisionLogs.TailDecisions Watch.Watch""",
     "WRITE": """
         Models.CreateModel Models.UpdateModel Models.DeleteModel Exchanges.CreateExchange Exchanges.UpdateExchange
         Exchanges.DeleteExchange SignalSources.SetSignalSource SignalSources.DeleteSignalSource Traders.CreateTrader
@@ -37,9 +37,11 @@ PERMISSIONS = {
         Traders.GetTraderConfig Traders.StreamTraderConfigs Traders.WatchTraderConfigs Models.AccessModelCredentials
         Exchanges.AccessExchangeCredentials""",
     "REVEAL_SYSTEM": "SystemConfig.AccessSystemSecret",
+    "RECORD": "DecisionLogs.AppendDecision",
     "ADMIN": """
         Users.CreateUser Users.UpdateUser Users.DeleteUser Users.SetPassword SystemConfig.SetSystemConfig
         SystemConfig.ImportConfigFile BetaCodes.ImportBetaCodes BetaCodes.GenerateBetaCodes BetaCodes.DeleteBetaCode
+        DecisionLogs.PruneDecisions
         Admin.CreateToken Admin.ListTokens Admin.RevokeToken Admin.ListKeys Admin.RotateKey Admin.Reencrypt
         Admin.RetireKey Admin.ListAuditEvents Admin.VerifyAudit Admin.ExportAuditHead Admin.PruneAudit""",
 }
@@ -55,6 +57,7 @@ NAME_NO_USER = """
 OPEN_TO_SCOPED = {"Models.ListSupportedModels", "Exchanges.ListSupportedExchanges", "SystemConfig.GetPublicConfig"}
 
 RESOURCES = {"User", "Model", "Exchange", "SignalSource", "Trader", "ConfigEntry", "BetaCode", "Token", "Key"}
+RESOURCES |= {"Decision"}
 SECRET_NAME = re.compile(
     r"(.*_)?(password|api_key|secret_key|private_key|secret)|otp_code|otpauth_uri|login_token"
     r"|custom_api_url|coin_pool_url|oi_top_url"

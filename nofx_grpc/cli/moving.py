@@ -30,7 +30,7 @@ def run_backup(settings: Settings, directory: Path) -> Report:
     directory = directory.absolute()
     with bar() as tell:
         manifest = write_backup(
-            database_backend(settings), directory, logs_of(settings), release=__version__, now=utc_now(), tell=tell
+            database_backend(settings), directory, settings.decision_logs_dir, release=__version__, now=utc_now(), tell=tell
         )
     return {"directory": str(directory)} | asdict(manifest)
 
@@ -41,7 +41,7 @@ def run_restore(settings: Settings, directory: Path) -> Report:
     master = master_key_text(settings, new=False)
     target = database_backend(settings)
     with data_dir.locked(settings.data_dir), bar() as tell:
-        restored = restore(directory.absolute(), target, logs_of(settings), settings.data_dir, master, tell)
+        restored = restore(directory.absolute(), target, settings.decision_logs_dir, settings.data_dir, master, tell)
     manifest = restored.manifest
     return {
         "database": target.describe(),
@@ -86,10 +86,6 @@ def show_copied(report: Report) -> None:
         "Not in the database, so not copied: the master key, token files, decision logs that are files.",
         report,
     )
-
-
-def logs_of(settings: Settings) -> Path:
-    return settings.data_dir / "decision_logs"
 
 
 def _show(text: str, report: Report) -> None:

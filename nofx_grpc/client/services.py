@@ -6,6 +6,7 @@ from nofx_grpc.client.rpcs import Caller, ClientStream, Mode, Paged, ServerStrea
 from nofx_grpc.v1 import admin_pb2 as admin
 from nofx_grpc.v1 import audit_pb2 as audit
 from nofx_grpc.v1 import beta_codes_pb2 as beta_codes
+from nofx_grpc.v1 import decision_logs_pb2 as decision_logs
 from nofx_grpc.v1 import exchanges_pb2 as exchanges
 from nofx_grpc.v1 import keys_pb2 as keys
 from nofx_grpc.v1 import models_pb2 as models
@@ -130,6 +131,20 @@ class BetaCodes(Service[Mode]):
     get_beta_code_stats = Unary(beta_codes.GetBetaCodeStatsRequest, beta_codes.BetaCodeStats)
 
 
+class DecisionLogs(Service[Mode]):
+    """The records of what agents saw, thought and did."""
+
+    DESCRIPTOR = decision_logs.DESCRIPTOR.services_by_name["DecisionLogs"]
+
+    append_decision = Unary(decision_logs.AppendDecisionRequest, decision_logs.Decision)
+    get_decision = Unary(decision_logs.GetDecisionRequest, decision_logs.Decision)
+    list_decisions = Paged(
+        decision_logs.ListDecisionsRequest, decision_logs.ListDecisionsResponse, lambda page: page.decisions
+    )
+    tail_decisions = ServerStream(decision_logs.TailDecisionsRequest, decision_logs.TailDecisionsResponse)
+    prune_decisions = Unary(decision_logs.PruneDecisionsRequest, decision_logs.PruneDecisionsResponse)
+
+
 class Watch(Service[Mode]):
     """Changes, as they are made."""
 
@@ -167,5 +182,6 @@ class Services(Generic[Mode]):
         self.traders: Traders[Mode] = Traders(caller)
         self.system_config: SystemConfig[Mode] = SystemConfig(caller)
         self.beta_codes: BetaCodes[Mode] = BetaCodes(caller)
+        self.decision_logs: DecisionLogs[Mode] = DecisionLogs(caller)
         self.watch: Watch[Mode] = Watch(caller)
         self.admin: Admin[Mode] = Admin(caller)

@@ -2,6 +2,8 @@
 
 from nofx_grpc.services.admin import Admin
 from nofx_grpc.services.beta_codes import BetaCodes
+from nofx_grpc.services.decision_keeping import DecisionKeeping
+from nofx_grpc.services.decision_logs import DecisionLogs
 from nofx_grpc.services.exchanges import Exchanges
 from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.logins import LoginOptions
@@ -14,15 +16,18 @@ from nofx_grpc.services.users import Users
 from nofx_grpc.services.watch import Watch
 from nofx_grpc.store.live_keys import LiveKeys
 
-Service = Admin | BetaCodes | Exchanges | Models | SignalSources | SystemConfig | Traders | Users | Watch
+Service = Admin | BetaCodes | DecisionLogs | Exchanges | Models | SignalSources | SystemConfig | Traders | Users | Watch
 
 
-def build_services(keys: LiveKeys, pages: Pages, logins: LoginOptions, feed: Feed) -> list[Service]:
+def build_services(
+    keys: LiveKeys, pages: Pages, logins: LoginOptions, feed: Feed, decisions: DecisionKeeping
+) -> list[Service]:
     """Every service that there is."""
     envelope = keys.envelope
     return [
         Admin(pages, keys),
         BetaCodes(pages),
+        DecisionLogs(decisions, pages, feed.options.poll_seconds),
         Exchanges(envelope, pages),
         Models(envelope, pages),
         SignalSources(envelope),

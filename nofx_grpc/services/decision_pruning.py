@@ -2,14 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
+from nofx_grpc.decisions.times import SECOND, Moment
 from nofx_grpc.services.decision_keeping import DecisionKeeping
-from nofx_grpc.store.decisions import entries
+from nofx_grpc.store.decisions import entries, index, logs
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.logs import Log
 
 AT_ONCE: Final = 500  # deleted in one transaction
+LOGS_AT_ONCE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,19 @@ class Limits:
     count: int | None = None
     size_bytes: int | None = None
     newest_too: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long records are kept, and how many records and bytes of each trader; None where there is no limit."""
+
+    age: timedelta | None = None
+    count: int | None = None
+    size_bytes: int | None = None
+
+    def limits(self, now: Moment) -> Limits:
+        age = None if self.age is None else int(self.age.total_seconds() * SECOND)
+        return Limits(None if age is None else now.ns - age, self.count, self.size_bytes)
 
 
 @dataclass(slots=True)
@@ -64,6 +80,26 @@ async def prune(
         if len(ids) < AT_ONCE:
             return pruned
         after = entries.Key(oldest[-1].time_ns, oldest[-1].id)
+
+
+async def retain(keeping: DecisionKeeping, retention: Retention) -> int:
+    """Delete what is beyond the retention, of every trader; how many records went."""
+    if retention == Retention():
+        return 0
+    limits, gone, after = retention.limits(keeping.now()), 0, ""
+    while some := (await keeping.db.scan(logs.all_after, after, LOGS_AT_ONCE)).value:
+        for log in some:
+            oldest = (await keeping.db.scan(entries.oldest, log.id, entries.BEFORE_ALL, 1)).value
+            if not oldest or not _goes(oldest[0], limits, Pruned(0, 0, log.total_cycles, log.size_bytes)):
+                continue
+
+            async def remove(ids: Sequence[str], log_id: int = log.id) -> None:
+                if ids:
+                    await keeping.db.write(index.remove, log_id, ids)
+
+            gone += (await prune(keeping, log, limits, remove)).deleted_count
+        after = some[-1].trader_id
+    return gone
 
 
 def _goes(entry: Entry, limits: Limits, left: Pruned) -> bool:

@@ -19,6 +19,7 @@ from nofx_grpc.store import (
     traders,
     users,
 )
+from nofx_grpc.store.decisions import tables as decision_tables
 from nofx_grpc.store.metadata import Timestamped, metadata
 from nofx_grpc.store.resources import Resource
 
@@ -40,6 +41,10 @@ SECRET_COLUMNS: tuple[tuple[str, str], ...] = tuple(
 )
 
 INTERNAL_TABLES = (
+    decision_tables.decision_bodies,
+    decision_tables.decision_logs,
+    decision_tables.decisions,
+    decision_tables.unreadable_decisions,
     audit.audit_anchors,
     audit.audit_log,
     keys.keyring,

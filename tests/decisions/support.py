@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import grpc
-
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.support.service import Client, RunningService
 
@@ -109,7 +107,7 @@ def record(cycle: int = 1, at: str = "2025-11-18T10:00:00Z", **fields: Any) -> d
     return {"timestamp": at, "cycle_number": cycle, "success": True, "decisions": None} | fields
 
 
-async def until_synced(stream: "grpc.aio.UnaryStreamCall[Any, Any]") -> list[str]:
+async def until_synced(stream: Any) -> list[str]:
     """The ids that a stream begins with."""
     ids: list[str] = []
     while True:

@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from typing import Any
 
 import grpc
 import pytest
@@ -135,7 +136,7 @@ async def test_the_logs_of_another_user_are_not_gone_on_with(logs: Logs) -> None
         ({"utc_offset_minutes": 1440}, "decision.utc_offset_minutes"),
     ],
 )
-async def test_what_json_cannot_hold_is_refused(files: Logs, fields: dict[str, object], field: str) -> None:
+async def test_what_json_cannot_hold_is_refused(files: Logs, fields: dict[str, Any], field: str) -> None:
     refusal = await refused(files.append(**fields), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT")
     assert set(refusal.violations) == {field}
     assert await files.ids() == []

@@ -23,6 +23,7 @@ from nofx_grpc.store.tokens import Token
 from nofx_grpc.v1 import (
     admin_pb2_grpc,
     beta_codes_pb2_grpc,
+    decision_logs_pb2_grpc,
     exchanges_pb2_grpc,
     models_pb2_grpc,
     signal_sources_pb2_grpc,
@@ -88,6 +89,7 @@ class Client:
         self.traders = traders_pb2_grpc.TradersStub(self.channel)
         self.system_config = system_config_pb2_grpc.SystemConfigStub(self.channel)
         self.beta_codes = beta_codes_pb2_grpc.BetaCodesStub(self.channel)
+        self.decision_logs = decision_logs_pb2_grpc.DecisionLogsStub(self.channel)
         self.admin = admin_pb2_grpc.AdminStub(self.channel)
         self.watch = watch_pb2_grpc.WatchStub(self.channel)
 

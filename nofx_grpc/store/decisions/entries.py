@@ -9,7 +9,7 @@ from nofx_grpc.analysis.actions import Kind, dump_actions, load_actions
 from nofx_grpc.decisions.names import cycle_of
 from nofx_grpc.decisions.records import Facts
 from nofx_grpc.store.bulk import insert_rows
-from nofx_grpc.store.decisions.tables import decisions
+from nofx_grpc.store.decisions.tables import decision_logs, decisions
 
 
 class Entry(NamedTuple):
@@ -74,6 +74,9 @@ _ARRIVED = (
     .limit(bindparam("limit"))
 )
 _TOKENS = select(decisions.c.id, decisions.c.staged).where(_OF_LOG)
+_STAGED = select(decisions.c.staged, decision_logs.c.folder, decisions.c.id).where(
+    decision_logs.c.id == decisions.c.log_id, decisions.c.staged.in_(bindparam("tokens", expanding=True))
+)
 _SOME = select(*_COLUMNS).where(_OF_LOG, decisions.c.id.in_(bindparam("ids", expanding=True)))
 _DELETE = delete(decisions).where(_OF_LOG, decisions.c.id.in_(bindparam("ids", expanding=True)))
 BEFORE_ALL = Key(-1, "")
@@ -151,6 +154,11 @@ def arrived(connection: Connection, log_id: int, serial: int, limit: int) -> lis
 def tokens(connection: Connection, log_id: int) -> dict[str, str]:
     """Every record of a log, with the name that its file was staged under."""
     return {row.id: row.staged for row in connection.execute(_TOKENS, {"log_id": log_id})}
+
+
+def staged_as(connection: Connection, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Folder and id of the records that were staged under these names.  Reads the whole index."""
+    return {row.staged: (row.folder, row.id) for row in connection.execute(_STAGED, {"tokens": list(tokens)})}
 
 
 def _entries(connection: Connection, statement: Select[Any], values: Mapping[str, object]) -> list[Entry]:

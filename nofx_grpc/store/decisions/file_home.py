@@ -27,6 +27,7 @@ AT_ONCE: Final = 500  # files that are read, and entries that are written, at on
 # After this long a folder is looked through even if its time says that nothing came: a file that came at the very
 # moment of one of our own is not to be seen in it.
 _TRUST_SECONDS: Final = 600.0
+_STALE_SECONDS: Final = 3600.0  # no append takes so long from its file to its commit
 
 
 class Seen(NamedTuple):
@@ -86,6 +87,22 @@ class FileHome:
 
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
         await asyncio.to_thread(self._folders.remove, log.folder, ids)
+
+    async def tidy(self) -> int:
+        left = await asyncio.to_thread(self._folders.staged_before, _STALE_SECONDS)
+        for chunk in _chunks(left, AT_ONCE):
+            places = (await self._db.scan(entries.staged_as, chunk)).value
+            for token in chunk:
+                await asyncio.to_thread(self._see_to, token, places.get(token))
+        return len(left)
+
+    def _see_to(self, token: str, place: tuple[str, str] | None) -> None:
+        """Name a staged file whose record was committed; delete any other."""
+        if place is None:
+            self._folders.discard(token)
+        else:
+            folder, id = place
+            self._folders.publish(folder, token, id + SUFFIX)
 
     def _has_changed(self, folder: str) -> bool:
         """Whether the folder is to be looked through."""

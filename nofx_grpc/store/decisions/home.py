@@ -37,3 +37,6 @@ class Home(Protocol):
 
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
         """Delete bodies, before their entries are removed."""
+
+    async def tidy(self) -> int:
+        """Clean up after processes that were killed while they appended; how many records there were to see to."""
