@@ -30,7 +30,12 @@ def run_backup(settings: Settings, directory: Path) -> Report:
     directory = directory.absolute()
     with bar() as tell:
         manifest = write_backup(
-            database_backend(settings), directory, settings.decision_logs_dir, release=__version__, now=utc_now(), tell=tell
+            database_backend(settings),
+            directory,
+            settings.decision_logs_dir,
+            release=__version__,
+            now=utc_now(),
+            tell=tell,
         )
     return {"directory": str(directory)} | asdict(manifest)
 

@@ -36,9 +36,7 @@ async def test_what_is_pruned_twice_goes_once(ring: Ring) -> None:
     trader = await ring.trader(user)
     record = decision_logs_pb2.Decision(success=True)
     for _ in range(5):
-        await ring.send(
-            decision_logs_pb2.AppendDecisionRequest(user_id=user, trader_id=trader.id, decision=record)
-        )
+        await ring.send(decision_logs_pb2.AppendDecisionRequest(user_id=user, trader_id=trader.id, decision=record))
     prune = decision_logs_pb2.PruneDecisionsRequest(trader_id=trader.id, keep_count=2)
     assert refusals(await ring.both(prune)) == []
     counts = "SELECT total_cycles, successful_cycles, last_cycle FROM decision_logs WHERE trader_id = %s"
