@@ -7,7 +7,8 @@ import logging
 import sys
 import traceback
 from collections.abc import Mapping, MutableMapping
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from google.protobuf.message import Message
@@ -25,7 +26,7 @@ def configure(level: str, format: str | None, stream: TextIO | None = None, *, w
 
     What libraries log by `logging` comes out in the same form, from warnings on.
     """
-    out = sys.stderr if stream is None else stream
+    out = _Lenient(sys.stderr if stream is None else stream)
     chain: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -37,7 +38,7 @@ def configure(level: str, format: str | None, stream: TextIO | None = None, *, w
     structlog.configure(
         processors=[*chain, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=out),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", out)),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -48,6 +49,25 @@ def configure(level: str, format: str | None, stream: TextIO | None = None, *, w
     handler.setFormatter(formatter)
     logging.basicConfig(level=max(LEVELS[level], logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
+
+
+class _Lenient:
+    """A stream that takes no more where its disk is full: what is served must not end, or wait, for the log's sake."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _of_worker(number: int) -> Processor:
