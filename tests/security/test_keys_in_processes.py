@@ -12,7 +12,8 @@ import pytest
 
 from nofx_grpc.v1 import exchanges_pb2
 from tests.support.clock import FakeClock
-from tests.support.sealed import WHOLE, furnish, key_ids, list_keys, reencrypt, retire, rotate, stored
+from tests.support.mirrors import Mirror
+from tests.support.sealed import MODEL, WHOLE, furnish, key_ids, list_keys, reencrypt, retire, rotate, stored
 from tests.support.service import Client, RunningService, running_service
 
 WRITERS = 8
@@ -137,6 +138,22 @@ async def test_what_can_no_longer_be_sealed_anew_is_not_written(
     assert await reveal(other.client("engine"), "ada") == "before"
     await update(other.client(), "ada", "again")
     assert await reveal(service.client("engine"), "ada") == "again"
+
+
+async def test_a_stream_of_configurations_outlives_the_key(service: RunningService, other: RunningService) -> None:
+    """It was opened before the key was replaced at the other server; what changes then comes with its secrets."""
+    scene = await furnish(service)
+    mirror = Mirror(other.client("engine"))
+    await mirror.settled(await service.revision())
+    for secret in ("first", "second"):
+        await replace_key(service.client())
+        forget_retired(other)
+        await update(service.client(), scene.user_id, secret)
+        assert await mirror.settled(await service.revision()) == [scene.trader_id]
+        held = mirror.configs[scene.trader_id]
+        assert held.exchange_credentials.api_key == secret and held.model_credentials.api_key == MODEL["api_key"]
+        assert not held.blockers
+    mirror.call.cancel()
 
 
 async def test_keys_are_replaced_beside_eight_writers(service: RunningService, other: RunningService) -> None:
