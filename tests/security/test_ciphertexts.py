@@ -20,7 +20,7 @@ from nofx_grpc.services.convert import header
 from nofx_grpc.store.sealed import PLACES
 from nofx_grpc.v1 import common_pb2, exchanges_pb2, signal_sources_pb2, system_config_pb2, traders_pb2
 from tests.support.sealed import WORD, Scene, furnish
-from tests.support.service import RunningService, refused
+from tests.support.service import Client, RunningService, refused
 
 Code = grpc.StatusCode
 LONGEST_HARMLESS = 40  # of a text that may stand in an answer by chance, or as a URL that may be shown
@@ -70,6 +70,9 @@ texts = st.lists(
 changes = st.builds(Change, st.sampled_from(HOWS), st.integers(0, 1000), st.integers(0, 1000), texts)
 
 
+Clients = dict[str, Client]
+
+
 @dataclass(frozen=True)
 class Target:
     """A column of which one value is changed: how it is revealed, and what may be seen of it by anybody."""
@@ -77,13 +80,13 @@ class Target:
     table: str
     column: str
     row: str
-    reveal: Callable[[RunningService, Scene], Awaitable[Message]]
-    seen: Callable[[RunningService, Scene], Awaitable[Message]]
+    reveal: Callable[[Clients, Scene], Awaitable[Message]]
+    seen: Callable[[Clients, Scene], Awaitable[Message]]
 
 
-def config(service: RunningService, scene: Scene) -> Awaitable[traders_pb2.TraderConfig]:
+def config(clients: Clients, scene: Scene) -> Awaitable[traders_pb2.TraderConfig]:
     request = traders_pb2.GetTraderConfigRequest(user_id=scene.user_id, trader_id=scene.trader_id)
-    return service.client("engine").traders.GetTraderConfig(request)
+    return clients["engine"].traders.GetTraderConfig(request)
 
 
 TARGETS = {
@@ -91,10 +94,10 @@ TARGETS = {
         "exchanges",
         "api_key",
         "user_id = ?",
-        lambda service, scene: service.client("engine").exchanges.AccessExchangeCredentials(
+        lambda clients, scene: clients["engine"].exchanges.AccessExchangeCredentials(
             exchanges_pb2.AccessExchangeCredentialsRequest(user_id=scene.user_id, id="binance")
         ),
-        lambda service, scene: service.client("viewer").exchanges.ListExchanges(
+        lambda clients, scene: clients["viewer"].exchanges.ListExchanges(
             exchanges_pb2.ListExchangesRequest(user_id=scene.user_id)
         ),
     ),
@@ -103,7 +106,7 @@ TARGETS = {
         "coin_pool_url",
         "user_id = ?",
         config,
-        lambda service, scene: service.client("viewer").signal_sources.GetSignalSource(
+        lambda clients, scene: clients["viewer"].signal_sources.GetSignalSource(
             signal_sources_pb2.GetSignalSourceRequest(user_id=scene.user_id)
         ),
     ),
@@ -111,10 +114,10 @@ TARGETS = {
         "system_config",
         "value",
         "key = 'jwt_secret' AND ? <> ''",
-        lambda service, scene: service.client("gateway").system_config.AccessSystemSecret(
+        lambda clients, scene: clients["gateway"].system_config.AccessSystemSecret(
             system_config_pb2.AccessSystemSecretRequest(key="jwt_secret")
         ),
-        lambda service, scene: service.client("viewer").system_config.ListSystemConfig(
+        lambda clients, scene: clients["viewer"].system_config.ListSystemConfig(
             system_config_pb2.ListSystemConfigRequest()
         ),
     ),
@@ -124,6 +127,12 @@ TARGETS = {
 @pytest.fixture
 async def scene(service: RunningService) -> Scene:
     return await furnish(service)
+
+
+@pytest.fixture
+def clients(service: RunningService) -> Clients:
+    """One of each role, for all examples."""
+    return {role: service.client(role) for role in ("engine", "gateway", "viewer")}
 
 
 async def put(service: RunningService, target: Target, scene: Scene, text: str) -> None:
@@ -163,7 +172,7 @@ def location(target: Target, scene: Scene) -> Location:
 @example(change=Change("twice"), same_id=True)
 @example(change=Change("replaced", text="ENC:v1:AAAAAAAAAAAAAAAA:BBBBBBBBBBBBBBBBBBBBBBBB"), same_id=True)
 async def test_what_is_not_the_sealed_value_is_never_revealed_nor_shown(
-    service: RunningService, scene: Scene, name: str, change: Change, same_id: bool
+    service: RunningService, clients: Clients, scene: Scene, name: str, change: Change, same_id: bool
 ) -> None:
     target = TARGETS[name]
     ((sealed,),) = await service.rows(f"SELECT {target.column} FROM {target.table} WHERE {target.row}", scene.user_id)  # noqa: S608  # names of ours
@@ -173,18 +182,18 @@ async def test_what_is_not_the_sealed_value_is_never_revealed_nor_shown(
         return
     await put(service, target, scene, changed)
     try:
-        assert_not_in(await revealed(service, scene, target), changed)
-        assert_not_in((await target.seen(service, scene)).SerializeToString(), changed)
+        assert_not_in(await revealed(clients, scene, target), changed)
+        assert_not_in((await target.seen(clients, scene)).SerializeToString(), changed)
     finally:
         await put(service, target, scene, sealed)
 
 
-async def revealed(service: RunningService, scene: Scene, target: Target) -> bytes:
+async def revealed(clients: Clients, scene: Scene, target: Target) -> bytes:
     """What an attempt to reveal comes to: a refusal, or a configuration without any credential."""
     if target.reveal is not config:
-        refusal = await refused(target.reveal(service, scene), Code.DATA_LOSS, "SECRET_UNREADABLE")
+        refusal = await refused(target.reveal(clients, scene), Code.DATA_LOSS, "SECRET_UNREADABLE")
         return f"{refusal.text} {refusal.metadata}".encode()
-    found = await config(service, scene)
+    found = await config(clients, scene)
     assert not found.runnable
     assert [blocker.type for blocker in found.blockers] == [common_pb2.BLOCKER_TYPE_SECRET_UNREADABLE]
     parts = (found.exchange_credentials, found.model_credentials, found.signal_source_credentials)
