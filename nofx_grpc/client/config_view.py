@@ -21,7 +21,7 @@ class ConfigView(Mapping[tuple[str, str], TraderConfig]):
     The messages are shared with all other readers: read them, and change none.
     """
 
-    def __init__(self, revision: Revision | None, configs: Mapping[tuple[str, str], TraderConfig]) -> None:
+    def __init__(self, revision: Revision | None, configs: dict[tuple[str, str], TraderConfig]) -> None:
         self.revision, self._configs = revision, configs
 
     def __getitem__(self, key: tuple[str, str]) -> TraderConfig:
@@ -79,9 +79,7 @@ class MirrorState:
             self._configs[key] = self._known(key, config)
             self._removed.discard(key)
         for gone in response.removed:
-            key = TraderId(gone.user_id, gone.trader_id)
-            self._configs.pop(key, None)
-            self._removed.add(key)
+            self._removed.add(TraderId(gone.user_id, gone.trader_id))
         if not response.revision:
             return False
         self._show(Revision(response.history_id, response.revision))
@@ -112,14 +110,14 @@ class MirrorState:
 
     def _show(self, revision: Revision) -> None:
         """Make what was received the view, all at once."""
-        before = self.view
+        before, configs = self.view, self.view._configs
         if self._anew or self._configs or self._removed:
-            kept = {} if self._anew else before._configs
-            configs = {key: config for key, config in {**kept, **self._configs}.items() if key not in self._removed}
+            configs = {} if self._anew else dict(configs)
+            configs.update(self._configs)
+            for key in self._removed:
+                configs.pop(key, None)
             for key in (*(before if self._anew else self._removed), *self._configs):
                 if before.get(key) is not configs.get(key):
                     self._untold.setdefault(key, before.get(key))
-            self.view = ConfigView(revision, configs)
-        else:
-            self.view = ConfigView(revision, before._configs)
+        self.view = ConfigView(revision, configs)
         self.begin(anew=False)

@@ -59,7 +59,7 @@ def test_what_this_release_does_not_know_is_told_by_its_number(capsys: pytest.Ca
 @pytest.mark.parametrize("width", [20, 60, 80, 120, 250])
 def test_a_row_is_one_line_whatever_it_holds(width: int) -> None:
     model = models_pb2.Model(name="m\n\x1b[2Jx" * 100, provider="名前" * 200)
-    line = Line("change", 7, "h", None, "UPDATE", "MODEL", "ユーザー" * 30, "i" * 300, model)
+    line = Line("change", 7, "h", None, "UPDATE", "MODEL", "\x1b[31mユーザー" * 30, "\x1b\n" * 300, model)
     [row] = table(line, width=width)
     assert cell_len(row) <= width and "\x1b" not in row
 
