@@ -85,7 +85,8 @@ def _load(data: bytes) -> Any:
     try:
         content = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        what = "it is cut off" if error.pos >= len(text.rstrip()) else "it is no JSON"
+        ended = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        what = "it is cut off" if ended else "it is no JSON"
         raise NotARecord(f"{what}: {error.msg} at line {error.lineno}") from None
     except RecursionError:
         raise NotARecord("it is nested too deeply") from None
