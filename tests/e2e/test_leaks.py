@@ -28,7 +28,7 @@ from nofx_grpc.v1 import (
 from tests.support.leaks import Secrets
 from tests.support.observed import ROLES, Caller, Observed, fill
 from tests.support.processes import ServerProcess, environment, run, serving
-from tests.support.rpcs import METHODS
+from tests.support.rpcs import METHODS, path_of, permission_of
 
 pytestmark = pytest.mark.e2e
 
@@ -162,6 +162,16 @@ def hashes(data: Path) -> set[str]:
         return {row[0] for row in database.execute("SELECT password_hash FROM users WHERE password_hash <> ''")}
 
 
+def audit_columns(data: Path) -> dict[str, bytes]:
+    """What the audit log holds, by column."""
+    with sqlite3.connect(data / "nofx.db") as database:
+        cursor = database.execute("SELECT * FROM audit_log")
+        names = [column[0] for column in cursor.description]
+        rows = cursor.fetchall()
+    texts = [[value.hex() if isinstance(value, bytes) else str(value) for value in row] for row in rows]
+    return {name: "\n".join(column).encode() for name, column in zip(names, zip(*texts, strict=True), strict=True)}
+
+
 async def test_no_secret_leaks_whatever_is_called(tmp_path: Path) -> None:
     data, observed = tmp_path / "data", Observed()
     with serving(environment(data, log_level="debug", login_floor_ms="0"), tmp_path / "log") as server:
@@ -185,6 +195,12 @@ async def test_no_secret_leaks_whatever_is_called(tmp_path: Path) -> None:
         observed.say("the output", "\n".join([*server.printed[1:], server.process.stdout.read()]).encode())
     observed.say("the log", (tmp_path / "log").read_bytes())
     assert secrets.found_in_files(data) == []
+    columns = audit_columns(data)
+    on_record = set(columns["method"].decode().split())
+    asked = {path_of(method) for method in METHODS.values() if permission_of(method) != "READ"}
+    assert asked - on_record == set(), "each of these was refused to somebody at least"
+    for name, content in columns.items():
+        observed.say(f"the column {name} of the audit log", content)
     assert Secrets(observed.secrets | kept).found_in_all(observed.said) == []
     code = re.compile(rb"(?<![0-9a-f.])(%b)(?![0-9a-f])" % "|".join(observed.codes).encode())
     assert [where for where, content in observed.said.items() if code.search(content)] == []
