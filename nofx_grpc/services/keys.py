@@ -5,7 +5,8 @@ A part of the service Admin.
 
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from nofx_grpc.crypto.keyring import KeyRecord
@@ -59,8 +60,9 @@ class Keys:
     async def Reencrypt(self, request: pb.ReencryptRequest, call: Call) -> AsyncGenerator[pb.ReencryptResponse, None]:
         await call.record(audit.OK, resources="begun")
         work = Reencryption(call.db, self._keys)
-        async for progress in work.run():
-            yield progress
+        async with aclosing(work.run()) as messages:
+            async for progress in messages:
+                yield progress
         await call.record(
             audit.OK, resources=f"{work.resealed} values sealed anew, {work.unreadable} unreadable: all seen to"
         )
@@ -92,28 +94,26 @@ class Reencryption:
     unreadable: int = 0
     _found: list[Sealed] = field(default_factory=list)
 
-    async def run(self) -> AsyncIterator[pb.ReencryptResponse]:
+    async def run(self) -> AsyncGenerator[pb.ReencryptResponse, None]:
         """Do it, and tell how far it is: at the beginning, and after each page."""
         uses = await count_uses(self.db, self.keys)
         primary = self.keys.envelope.primary_id
         self.total = sum(sum(places.values()) for id, places in uses.items() if id != primary)
         yield self._progress()
         for place in PLACES:
-            async for _ in self._reseal(place):
+            after: tuple[object, ...] = ()
+            while page := (await self.db.scan(place.page, self.keys.envelope, after, PAGE)).value:
+                await self._reseal(place, page)
+                after = page[-1].key
                 yield self._progress()
 
-    async def _reseal(self, place: Place) -> AsyncIterator[None]:
-        """Seal anew what is in one place, page by page."""
-        after: tuple[object, ...] = ()
-        while page := (await self.db.scan(place.page, self.keys.envelope, after, PAGE)).value:
-            for start in range(0, len(page), STEP):
-                outcome = (await self.db.write(place.reseal, page[start : start + STEP])).value
-                self.resealed += outcome.resealed
-                self.unreadable += len(outcome.unreadable)
-                self._found += outcome.unreadable
-            self.done += len(page)
-            after = page[-1].key
-            yield
+    async def _reseal(self, place: Place, page: list[Sealed]) -> None:
+        for start in range(0, len(page), STEP):
+            outcome = (await self.db.write(place.reseal, page[start : start + STEP])).value
+            self.resealed += outcome.resealed
+            self.unreadable += len(outcome.unreadable)
+            self._found += outcome.unreadable
+        self.done += len(page)
 
     def _progress(self) -> pb.ReencryptResponse:
         found, self._found = self._found, []
