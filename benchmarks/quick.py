@@ -91,15 +91,15 @@ def same(message: Message) -> Iterator[bytes]:
     return itertools.repeat(message.SerializeToString())
 
 
-def renames(trader: traders_pb2.Trader) -> Iterator[bytes]:
+def renames(trader: traders_pb2.Trader, name: str = "renamed") -> Iterator[bytes]:
     """Updates that each change the trader: SQLite writes nothing for one that does not."""
     for number in itertools.count():
-        changed = traders_pb2.Trader(user_id=trader.user_id, id=trader.id, name=f"renamed {number}")
+        changed = traders_pb2.Trader(user_id=trader.user_id, id=trader.id, name=f"{name} {number}")
         mask = FieldMask(paths=["name"])
         yield traders_pb2.UpdateTraderRequest(trader=changed, update_mask=mask).SerializeToString()
 
 
-async def make_trader(channel: grpc.aio.Channel, token: str) -> traders_pb2.Trader:
+async def make_trader(channel: grpc.aio.Channel, token: str, exchange_id: str = "bench") -> traders_pb2.Trader:
     metadata = (("authorization", f"Bearer {token}"),)
     model = models_pb2.Model(name="Bench", provider="deepseek", enabled=True, api_key="test-key-of-the-benchmark")
     made_model = await models_pb2_grpc.ModelsStub(channel).CreateModel(
@@ -107,10 +107,10 @@ async def make_trader(channel: grpc.aio.Channel, token: str) -> traders_pb2.Trad
     )
     exchange = exchanges_pb2.Exchange(name="Bench", type="cex", enabled=True, api_key="test-1", secret_key="test-2")  # noqa: S106  # test data
     await exchanges_pb2_grpc.ExchangesStub(channel).CreateExchange(
-        exchanges_pb2.CreateExchangeRequest(user_id="default", exchange_id="bench", exchange=exchange),
+        exchanges_pb2.CreateExchangeRequest(user_id="default", exchange_id=exchange_id, exchange=exchange),
         metadata=metadata,
     )
-    trader = traders_pb2.Trader(name="Bench", ai_model_id=made_model.id, exchange_id="bench", initial_balance=1000)
+    trader = traders_pb2.Trader(name="Bench", ai_model_id=made_model.id, exchange_id=exchange_id, initial_balance=1000)
     return await traders_pb2_grpc.TradersStub(channel).CreateTrader(
         traders_pb2.CreateTraderRequest(user_id="default", trader=trader), metadata=metadata
     )
