@@ -99,8 +99,9 @@ class AdminServicer:
     """
 
     def CreateToken(self, request, context):
-        """Creates a token. Its secret is in this answer only.
-        Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to).
+        """Creates a token. Its secret is in this answer only. It may do no more than the caller may: to make one that reads
+        secrets (the roles engine and gateway, an admin's with `reveal` or `reveal_system`) takes the same permission.
+        Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to), PERMISSION_DENIED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,8 +36,9 @@ class AdminStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AdminAsyncStub: ...
     CreateToken: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateTokenRequest, _admin_pb2.Token]
-    """Creates a token. Its secret is in this answer only.
-    Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to).
+    """Creates a token. Its secret is in this answer only. It may do no more than the caller may: to make one that reads
+    secrets (the roles engine and gateway, an admin's with `reveal` or `reveal_system`) takes the same permission.
+    Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to), PERMISSION_DENIED.
     """
     ListTokens: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListTokensRequest, _admin_pb2.ListTokensResponse]
     """Lists tokens by id, the expired and revoked ones too.
@@ -93,8 +94,9 @@ class AdminAsyncStub(AdminStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateToken: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateTokenRequest, _admin_pb2.Token]  # type: ignore[assignment]
-    """Creates a token. Its secret is in this answer only.
-    Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to).
+    """Creates a token. Its secret is in this answer only. It may do no more than the caller may: to make one that reads
+    secrets (the roles engine and gateway, an admin's with `reveal` or `reveal_system`) takes the same permission.
+    Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to), PERMISSION_DENIED.
     """
     ListTokens: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListTokensRequest, _admin_pb2.ListTokensResponse]  # type: ignore[assignment]
     """Lists tokens by id, the expired and revoked ones too.
@@ -153,8 +155,9 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.CreateTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.Token, _abc.Awaitable[_admin_pb2.Token]]:
-        """Creates a token. Its secret is in this answer only.
-        Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to).
+        """Creates a token. Its secret is in this answer only. It may do no more than the caller may: to make one that reads
+        secrets (the roles engine and gateway, an admin's with `reveal` or `reveal_system`) takes the same permission.
+        Permission: ADMIN. Errors: NOT_FOUND (the user that it is to be limited to), PERMISSION_DENIED.
         """
 
     @_abc_1.abstractmethod
