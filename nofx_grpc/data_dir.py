@@ -13,7 +13,7 @@ import structlog
 from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.tokens import new_token_secret, token_hash
 from nofx_grpc.errors import StartError
-from nofx_grpc.rpc.permissions import ROLES
+from nofx_grpc.services.roles import ROLES
 from nofx_grpc.store.tokens import Token
 
 logger = structlog.get_logger(__name__)

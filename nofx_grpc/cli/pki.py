@@ -18,7 +18,7 @@ from nofx_grpc.address import UNIX, check_address, host_and_port, reachable
 from nofx_grpc.cli.reports import CommandFailed
 from nofx_grpc.data_dir import write_private
 from nofx_grpc.errors import StartError
-from nofx_grpc.rpc.permissions import ROLES
+from nofx_grpc.services.roles import ROLES
 
 TRUST_DOMAIN = "nofx.local"
 _LOCAL = ("localhost", "127.0.0.1", "::1")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from nofx_grpc.app import check_current, open_database, utc_now
-from nofx_grpc.rpc.permissions import permissions_of
 from nofx_grpc.rpc.validation import MessageRules
 from nofx_grpc.services.admin import Admin
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.roles import permissions_of
 from nofx_grpc.settings import Settings
 from nofx_grpc.v1 import admin_pb2 as pb
 from nofx_grpc.v1 import common_pb2
@@ -72,7 +72,7 @@ def create(settings: Settings, wanted: Wanted) -> dict[str, object]:
 async def _create(settings: Settings, request: pb.CreateTokenRequest) -> pb.Token:
     MessageRules().check(request)
     db, keys = open_database(settings, utc_now)
-    identity = Identity(f"local:{os.getuid()}", "admin", permissions_of("admin", reveal=False, reveal_system=False))
+    identity = Identity(f"local:{os.getuid()}", "admin", permissions_of("admin", reveal=True, reveal_system=True))
     db.open()
     try:
         call = Call(

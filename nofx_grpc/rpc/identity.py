@@ -6,8 +6,8 @@ from datetime import datetime
 
 from nofx_grpc.crypto.tokens import looks_like_token, token_hash
 from nofx_grpc.errors import Unauthenticated
-from nofx_grpc.rpc.permissions import permissions_of
 from nofx_grpc.services.call import Identity
+from nofx_grpc.services.roles import permissions_of
 from nofx_grpc.store import tokens
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.tokens import Token

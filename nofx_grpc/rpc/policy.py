@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 from nofx_grpc.errors import SettingsError
-from nofx_grpc.rpc.permissions import ROLES, permissions_of
 from nofx_grpc.rpc.reloading import Reloading
 from nofx_grpc.services.call import Identity
+from nofx_grpc.services.roles import ROLES, permissions_of
 
 # As the standard of SPIFFE ids has it; so there is one way only to write an id, and nothing to decode.
 _SEGMENT = r"(?!\.\.?(?:/|$))[a-zA-Z0-9._-]+"

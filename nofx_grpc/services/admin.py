@@ -5,12 +5,13 @@ from datetime import datetime
 from uuid import uuid4
 
 from nofx_grpc.crypto.tokens import new_token_secret, token_hash
-from nofx_grpc.errors import InvalidArgument, Violation
+from nofx_grpc.errors import InvalidArgument, PermissionDenied, Violation
 from nofx_grpc.services.audit_trail import AuditTrail
-from nofx_grpc.services.call import Call
+from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.services.convert import to_timestamp
 from nofx_grpc.services.keys import Keys
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.roles import permissions_of
 from nofx_grpc.store import tokens
 from nofx_grpc.store.live_keys import LiveKeys
 from nofx_grpc.store.resources import UNWRITTEN
@@ -35,6 +36,7 @@ class Admin(Keys, AuditTrail):
         expires_at = expiry_of(request.token, self._pages.clock())
         secret = new_token_secret(os.urandom)
         draft = _draft(request.token, token_hash(secret), expires_at)
+        check_no_more_than(call.identity, draft)
         return await call.write(lambda token: to_proto(token, secret), tokens.create, draft)
 
     async def ListTokens(self, request: pb.ListTokensRequest, call: Call) -> pb.ListTokensResponse:
@@ -79,6 +81,20 @@ def check_token(message: pb.Token) -> None:
         ]
     if wrong:
         raise InvalidArgument(*wrong)
+
+
+def check_no_more_than(maker: Identity, token: Token) -> None:
+    """Raises PermissionDenied for a token that may do what its maker may not.
+
+    Otherwise whoever has an admin's token had everything, by way of the tokens that it makes.
+    """
+    more = permissions_of(token.role, reveal=token.reveal, reveal_system=token.reveal_system) - maker.permissions
+    if more:
+        names = " and ".join(sorted(common_pb2.Permission.Name(each).removeprefix("PERMISSION_") for each in more))
+        raise PermissionDenied(
+            f"the token would have the permission {names}, which its maker does not have: use an admin's token with "
+            "`reveal` and `reveal_system`, or 'nofx-grpc token create' beside the database"
+        )
 
 
 def expiry_of(message: pb.Token, now: datetime) -> datetime | None:

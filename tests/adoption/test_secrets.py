@@ -73,6 +73,19 @@ def test_who_loses_the_otp_secret_does_not_log_in_by_the_password_alone(
     assert [problem.key for problem in found.problems("otp_secret_lost")] == ["u1"]
 
 
+@pytest.mark.parametrize("secret", ["", None])
+def test_who_is_verified_without_an_otp_secret_does_not_log_in_by_the_password_alone(
+    nofx: NofxDatabase, adopted: AdoptIt, secret: object
+) -> None:
+    """NOFX lets nobody in without a code; whoever could empty the column must gain nothing by it."""
+    nofx.user("u1", otp_secret=secret)
+    nofx.user("admin", otp_secret=secret, password_hash="")
+    nofx.user("u3", otp_secret=secret, otp_verified=0)
+    found = adopted()
+    assert [bool(found.row("users", id)["otp_verified"]) for id in ("u1", "admin", "u3")] == [False, True, False]
+    assert [problem.key for problem in found.problems("otp_secret_missing")] == ["u1"]
+
+
 def test_every_text_column_is_looked_at(nofx: NofxDatabase, adopted: AdoptIt) -> None:
     nofx.user(otp_secret=nofx.encrypted("TXF7W7GTEC7ATYWZMW6EDAV3Q3IHHCA6"))
     nofx.model(custom_model_name=nofx.encrypted("gpt-x"), custom_api_url=nofx.encrypted("https://u:p@x.example/v1?k=1"))

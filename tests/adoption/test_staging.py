@@ -36,7 +36,7 @@ def deadly():
             os.kill(os.getpid(), signal.SIGKILL)
     yield tell
 
-command._bar = deadly
+command.bar = deadly
 main(["adopt", *sys.argv[2:]])
 """
 

@@ -32,9 +32,16 @@ def wanted(role: str = "viewer", **fields: Any) -> pb.Token:
     return pb.Token(**named | fields)
 
 
-async def create(service: RunningService, role: str = "viewer", request_id: str = "", **fields: Any) -> pb.Token:
+async def create(
+    service: RunningService, role: str = "viewer", request_id: str = "", by: Client | None = None, **fields: Any
+) -> pb.Token:
     request = pb.CreateTokenRequest(token=wanted(role, **fields), request_id=request_id)
-    return await service.client().admin.CreateToken(request)
+    return await (by or service.client()).admin.CreateToken(request)
+
+
+async def who_reveals(service: RunningService) -> Client:
+    """An admin who may read everything."""
+    return service.client(token=await service.make_token("admin", reveal=True, reveal_system=True))
 
 
 async def listed(service: RunningService) -> list[pb.Token]:
@@ -61,7 +68,8 @@ async def test_a_token_that_was_made_works(service: RunningService) -> None:
 
 
 async def test_the_answer_tells_what_the_token_is(service: RunningService) -> None:
-    made = await create(service, "admin", user_id="default", reveal=True, expire_time=stamp(days=1))
+    by = await who_reveals(service)
+    made = await create(service, "admin", by=by, user_id="default", reveal=True, expire_time=stamp(days=1))
     secret = made.secret
     assert secret.startswith("nofx_") and made.id
     expected = wanted("admin", user_id="default", reveal=True, reveal_system=False, expire_time=stamp(days=1))
@@ -130,7 +138,8 @@ async def test_a_token_for_a_user_who_does_not_exist(service: RunningService) ->
 
 async def test_the_flags_of_an_admin_let_it_read_secrets(service: RunningService) -> None:
     request = exchanges_pb2.AccessExchangeCredentialsRequest(user_id="default", id="binance")
-    plain, revealing = await create(service, "admin"), await create(service, "admin", reveal=True)
+    by = await who_reveals(service)
+    plain, revealing = await create(service, "admin", by=by), await create(service, "admin", by=by, reveal=True)
     may_not = service.client(token=plain.secret).exchanges.AccessExchangeCredentials(request)
     await refused(may_not, Code.PERMISSION_DENIED, "PERMISSION_DENIED")
     answer = await service.client(token=revealing.secret).exchanges.AccessExchangeCredentials(request)
@@ -221,4 +230,55 @@ async def test_an_admin_limited_to_one_user_makes_no_tokens(service: RunningServ
     scoped = service.client(token=(await create(service, "admin", user_id="default")).secret).admin
     async with service.nothing_written():
         call = scoped.CreateToken(pb.CreateTokenRequest(token=wanted("admin", user_id="default")))
+        await refused(call, Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+
+
+# ---- a token may do no more than its maker
+
+MAKERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "reveal": {"reveal": True},
+    "reveal_system": {"reveal_system": True},
+    "both": {"reveal": True, "reveal_system": True},
+}
+WANTED: dict[str, tuple[str, dict[str, Any], set[str]]] = {
+    "viewer": ("viewer", {}, {"plain", "reveal", "reveal_system", "both"}),
+    "admin": ("admin", {}, {"plain", "reveal", "reveal_system", "both"}),
+    "engine": ("engine", {}, {"reveal", "both"}),
+    "gateway": ("gateway", {}, {"reveal_system", "both"}),
+    "admin that reveals": ("admin", {"reveal": True}, {"reveal", "both"}),
+    "admin that reveals the system": ("admin", {"reveal_system": True}, {"reveal_system", "both"}),
+    "admin that reveals everything": ("admin", {"reveal": True, "reveal_system": True}, {"both"}),
+}
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+async def test_no_token_may_do_more_than_its_maker(service: RunningService, maker: str) -> None:
+    by = service.client(token=await service.make_token("admin", **MAKERS[maker]))
+    for role, fields, makers in WANTED.values():
+        for user_id in ("", "default"):
+            if maker in makers:
+                assert (await create(service, role, by=by, user_id=user_id, **fields)).secret
+                continue
+            async with service.nothing_written():
+                call = create(service, role, by=by, user_id=user_id, **fields)
+                refusal = await refused(call, Code.PERMISSION_DENIED, "PERMISSION_DENIED")
+            assert "which its maker does not have" in refusal.text
+            assert await service.last_record("method", "outcome") == ("/nofx_grpc.v1.Admin/CreateToken", "DENIED")
+
+
+async def test_an_admin_does_not_come_to_secrets_by_tokens_that_it_makes(service: RunningService) -> None:
+    """Whatever chain of tokens it makes, none of them reveals."""
+    tokens = [service.token("admin")]
+    for _ in range(2):
+        by = service.client(token=tokens[-1])
+        for role, fields, _ in WANTED.values():
+            try:
+                tokens.append((await create(service, role, by=by, **fields)).secret)
+            except grpc.aio.AioRpcError as error:
+                assert error.code() is Code.PERMISSION_DENIED
+    request = exchanges_pb2.AccessExchangeCredentialsRequest(user_id="default", id="binance")
+    assert len(tokens) == 5
+    for token in tokens:
+        call = service.client(token=token).exchanges.AccessExchangeCredentials(request)
         await refused(call, Code.PERMISSION_DENIED, "PERMISSION_DENIED")

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nofx_grpc.crypto.nofx import derive_key
 
 KEY = "6CtbAENfIx1Nq5NLl/qewooPWfvpyOD7IsIAa3AMT08="  # of the sample
+OTP_SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
 BCRYPT = "$2a$10$BsOLwSWfHpHMu6kHk8QLve6wX6eu/I1cwKWwZaRcqDrhCc/asFvKy"
 CREATED, UPDATED = "2025-11-10 02:00:05", "2025-11-11 03:01:06"
 
@@ -84,6 +85,7 @@ class NofxDatabase:
 
     def user(self, id: object = "u1", **values: object) -> None:
         given: dict[str, object] = {"email": f"{id}@example.com", "password_hash": BCRYPT, "otp_verified": 1}
+        given["otp_secret"] = OTP_SECRET
         self.insert("users", id=id, created_at=CREATED, updated_at=UPDATED, **(given | values))
 
     def model(self, id: object = "u1_deepseek", user_id: object = "u1", **values: object) -> None:

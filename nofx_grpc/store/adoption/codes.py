@@ -18,6 +18,7 @@ CODES: Final = {
     "text_looks_encrypted": "a value that is no secret looks encrypted and does not open; kept as it is",
     "encrypted_config_value": "NOFX had encrypted the value of an unknown key: emptied, kept aside",
     "otp_secret_invalid": "the one-time password secret is not base32; an admin has to reset it",
+    "otp_secret_missing": "a verified user without a one-time password secret: cannot log in; an admin has to reset it",
     "otp_secret_lost": "the one-time password secret cannot be read: the user cannot log in; an admin has to reset it",
     "password_hash_unknown": "the password hash is not bcrypt; an admin has to set a password",
     "jwt_secret_replaced": "the JWT secret was empty; a new one was made",

@@ -78,12 +78,20 @@ class Loader:
                 self._report.add(Severity.WARNING, "email_differs_by_case", "users", id, detail)
             self._references.users.add(id)
             self._tell("users", row, check_user(row.values, otp_secret))
-            values = row.values | {"email_key": keys[id]}
-            if values["otp_verified"] and row.original.get("otp_secret") and not values["otp_secret"]:
-                detail = "the secret cannot be read: an admin has to reset it, then the registration is to be completed"
-                self._report.add(Severity.ERROR, "otp_secret_lost", "users", id, detail)
-                values["otp_verified"] = False  # otherwise the password alone would do
-            yield values
+            yield self._with_second_factor(row, row.values | {"email_key": keys[id]})
+
+    def _with_second_factor(self, row: Row, values: Values) -> Values:
+        """The user, who cannot log in where the OTP secret is gone: the password alone must not do."""
+        if not values["otp_verified"] or values["otp_secret"]:
+            return values
+        todo = "an admin has to reset it, then the registration is to be completed"
+        if row.original.get("otp_secret"):
+            self._report.add(Severity.ERROR, "otp_secret_lost", "users", row.key[0], f"it cannot be read: {todo}")
+        elif values["password_hash"]:
+            self._report.add(Severity.WARNING, "otp_secret_missing", "users", row.key[0], f"there is none: {todo}")
+        else:
+            return values  # there is no password either, until an admin sets one, who then vouches for the user
+        return values | {"otp_verified": False}
 
     def _models(self) -> Iterator[Values]:
         for row in self._rows(rows.MODELS):
