@@ -221,7 +221,7 @@ def test_a_verification_that_fails_leaves_nothing(
     nofx.complete_user()
     path = nofx.close()
     monkeypatch.setattr(Envelope, "open", lambda *_: "another secret")
-    with pytest.raises(AdoptionError, match=r"verification failed: ai_models\.api_key of 'u1_deepseek' does not open"):
+    with pytest.raises(AdoptionError, match=r"verification failed: users\.otp_secret of 'u1' does not open"):
         adopt(path, tmp_path / "data")
     assert {file.name for file in (tmp_path / "data").iterdir()} == {"tokens", ".lock"}
 

@@ -38,7 +38,8 @@ def _verify_secrets(connection: Connection, envelope: Envelope, secrets: Mapping
         except SecretUnreadable:
             opened = None
         if opened is None or opened != secrets.get(where, opened):
-            raise AdoptionError(f"verification failed: {where.table}.{where.column} of {where.row_id!r} does not open")
+            whose = where.row_id or where.user_id
+            raise AdoptionError(f"verification failed: {where.table}.{where.column} of {whose!r} does not open")
         missing.discard(where)
     if missing:
         raise AdoptionError(f"verification failed: {len(missing)} secrets are missing in the new database")
