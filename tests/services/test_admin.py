@@ -101,7 +101,7 @@ async def test_a_repeated_request_gets_the_first_answer(service: RunningService)
     first = await create(service, request_id="r-1")
     assert await create(service, request_id="r-1") == first
     assert len(await listed(service)) == len(BOOTSTRAP) + 1
-    await refused(create(service, "engine", request_id="r-1"), Code.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+    await refused(create(service, "admin", request_id="r-1"), Code.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
 
 
 @pytest.mark.parametrize(
