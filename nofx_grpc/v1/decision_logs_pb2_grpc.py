@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from nofx_grpc.v1 import decision_logs_pb2 as nofx__grpc_dot_v1_dot_decision__logs__pb2
+from nofx_grpc.v1 import performance_pb2 as nofx__grpc_dot_v1_dot_performance__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -63,6 +64,16 @@ class DecisionLogsStub:
                 request_serializer=nofx__grpc_dot_v1_dot_decision__logs__pb2.TailDecisionsRequest.SerializeToString,
                 response_deserializer=nofx__grpc_dot_v1_dot_decision__logs__pb2.TailDecisionsResponse.FromString,
                 _registered_method=True)
+        self.GetDecisionStatistics = channel.unary_unary(
+                '/nofx_grpc.v1.DecisionLogs/GetDecisionStatistics',
+                request_serializer=nofx__grpc_dot_v1_dot_performance__pb2.GetDecisionStatisticsRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_performance__pb2.DecisionStatistics.FromString,
+                _registered_method=True)
+        self.AnalyzePerformance = channel.unary_unary(
+                '/nofx_grpc.v1.DecisionLogs/AnalyzePerformance',
+                request_serializer=nofx__grpc_dot_v1_dot_performance__pb2.AnalyzePerformanceRequest.SerializeToString,
+                response_deserializer=nofx__grpc_dot_v1_dot_performance__pb2.Performance.FromString,
+                _registered_method=True)
         self.PruneDecisions = channel.unary_unary(
                 '/nofx_grpc.v1.DecisionLogs/PruneDecisions',
                 request_serializer=nofx__grpc_dot_v1_dot_decision__logs__pb2.PruneDecisionsRequest.SerializeToString,
@@ -118,6 +129,22 @@ class DecisionLogsServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetDecisionStatistics(self, request, context):
+        """Counts a trader's cycles and what was done in them.
+        Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnalyzePerformance(self, request, context):
+        """Says what a trader's trades came to over its latest cycles.
+        Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PruneDecisions(self, request, context):
         """Deletes the oldest records of a trader for good, until all limits of the request hold; never the newest.
         Permission: ADMIN.
@@ -149,6 +176,16 @@ def add_DecisionLogsServicer_to_server(servicer, server):
                     servicer.TailDecisions,
                     request_deserializer=nofx__grpc_dot_v1_dot_decision__logs__pb2.TailDecisionsRequest.FromString,
                     response_serializer=nofx__grpc_dot_v1_dot_decision__logs__pb2.TailDecisionsResponse.SerializeToString,
+            ),
+            'GetDecisionStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetDecisionStatistics,
+                    request_deserializer=nofx__grpc_dot_v1_dot_performance__pb2.GetDecisionStatisticsRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_performance__pb2.DecisionStatistics.SerializeToString,
+            ),
+            'AnalyzePerformance': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnalyzePerformance,
+                    request_deserializer=nofx__grpc_dot_v1_dot_performance__pb2.AnalyzePerformanceRequest.FromString,
+                    response_serializer=nofx__grpc_dot_v1_dot_performance__pb2.Performance.SerializeToString,
             ),
             'PruneDecisions': grpc.unary_unary_rpc_method_handler(
                     servicer.PruneDecisions,
@@ -273,6 +310,60 @@ class DecisionLogs:
             '/nofx_grpc.v1.DecisionLogs/TailDecisions',
             nofx__grpc_dot_v1_dot_decision__logs__pb2.TailDecisionsRequest.SerializeToString,
             nofx__grpc_dot_v1_dot_decision__logs__pb2.TailDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetDecisionStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.DecisionLogs/GetDecisionStatistics',
+            nofx__grpc_dot_v1_dot_performance__pb2.GetDecisionStatisticsRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_performance__pb2.DecisionStatistics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnalyzePerformance(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nofx_grpc.v1.DecisionLogs/AnalyzePerformance',
+            nofx__grpc_dot_v1_dot_performance__pb2.AnalyzePerformanceRequest.SerializeToString,
+            nofx__grpc_dot_v1_dot_performance__pb2.Performance.FromString,
             options,
             channel_credentials,
             insecure,

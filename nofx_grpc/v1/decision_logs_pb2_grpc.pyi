@@ -9,6 +9,7 @@ Longer than 300 lines: every field has its comment and its rules, and clients ta
 from collections import abc as _abc
 from grpc import aio as _aio
 from nofx_grpc.v1 import decision_logs_pb2 as _decision_logs_pb2
+from nofx_grpc.v1 import performance_pb2 as _performance_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -65,6 +66,14 @@ class DecisionLogsStub:
     as it comes, until the client or the server ends the stream.
     Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either; the record of `after_id`).
     """
+    GetDecisionStatistics: _grpc.UnaryUnaryMultiCallable[_performance_pb2.GetDecisionStatisticsRequest, _performance_pb2.DecisionStatistics]
+    """Counts a trader's cycles and what was done in them.
+    Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
+    """
+    AnalyzePerformance: _grpc.UnaryUnaryMultiCallable[_performance_pb2.AnalyzePerformanceRequest, _performance_pb2.Performance]
+    """Says what a trader's trades came to over its latest cycles.
+    Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
+    """
     PruneDecisions: _grpc.UnaryUnaryMultiCallable[_decision_logs_pb2.PruneDecisionsRequest, _decision_logs_pb2.PruneDecisionsResponse]
     """Deletes the oldest records of a trader for good, until all limits of the request hold; never the newest.
     Permission: ADMIN.
@@ -104,6 +113,14 @@ class DecisionLogsAsyncStub(DecisionLogsStub):
     """Streams records of a trader: first those that are there, as many as are asked for, the oldest first; then each new one
     as it comes, until the client or the server ends the stream.
     Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either; the record of `after_id`).
+    """
+    GetDecisionStatistics: _aio.UnaryUnaryMultiCallable[_performance_pb2.GetDecisionStatisticsRequest, _performance_pb2.DecisionStatistics]  # type: ignore[assignment]
+    """Counts a trader's cycles and what was done in them.
+    Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
+    """
+    AnalyzePerformance: _aio.UnaryUnaryMultiCallable[_performance_pb2.AnalyzePerformanceRequest, _performance_pb2.Performance]  # type: ignore[assignment]
+    """Says what a trader's trades came to over its latest cycles.
+    Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
     """
     PruneDecisions: _aio.UnaryUnaryMultiCallable[_decision_logs_pb2.PruneDecisionsRequest, _decision_logs_pb2.PruneDecisionsResponse]  # type: ignore[assignment]
     """Deletes the oldest records of a trader for good, until all limits of the request hold; never the newest.
@@ -165,6 +182,26 @@ class DecisionLogsServicer(metaclass=_abc_1.ABCMeta):
         """Streams records of a trader: first those that are there, as many as are asked for, the oldest first; then each new one
         as it comes, until the client or the server ends the stream.
         Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either; the record of `after_id`).
+        """
+
+    @_abc_1.abstractmethod
+    def GetDecisionStatistics(
+        self,
+        request: _performance_pb2.GetDecisionStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_performance_pb2.DecisionStatistics, _abc.Awaitable[_performance_pb2.DecisionStatistics]]:
+        """Counts a trader's cycles and what was done in them.
+        Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
+        """
+
+    @_abc_1.abstractmethod
+    def AnalyzePerformance(
+        self,
+        request: _performance_pb2.AnalyzePerformanceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_performance_pb2.Performance, _abc.Awaitable[_performance_pb2.Performance]]:
+        """Says what a trader's trades came to over its latest cycles.
+        Permission: READ. Errors: NOT_FOUND (the trader, if it has no logs either).
         """
 
     @_abc_1.abstractmethod

@@ -206,7 +206,7 @@ class Performance(_message.Message):
 
     @_builtins.property
     def nofx(self) -> Global___PerformanceReading:
-        """What NOFX's own program gives for the same window, mistakes included: docs/decisions.md names them."""
+        """What NOFX's own program gives for the same window, mistakes included: docs/performance-analysis.md names them."""
 
     @_builtins.property
     def equity_curve(self) -> _containers.RepeatedCompositeFieldContainer[Global___EquityPoint]:
