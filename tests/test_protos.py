@@ -24,7 +24,8 @@ PERMISSIONS = {
         Exchanges.ListExchanges Exchanges.ListSupportedExchanges SignalSources.GetSignalSource Traders.GetTrader
         Traders.ListTraders Traders.ListTradingSymbols SystemConfig.GetSystemConfig SystemConfig.ListSystemConfig
         SystemConfig.GetPublicConfig BetaCodes.ValidateBetaCode BetaCodes.ListBetaCodes BetaCodes.GetBetaCodeStats
-        DecisionLogs.GetDecision DecisionLogs.ListDecisions DecisionLogs.TailDecisions Watch.Watch""",
+        DecisionLogs.GetDecision DecisionLogs.ListDecisions DecisionLogs.TailDecisions
+        DecisionLogs.GetDecisionStatistics DecisionLogs.AnalyzePerformance Watch.Watch""",
     "WRITE": """
         Models.CreateModel Models.UpdateModel Models.DeleteModel Exchanges.CreateExchange Exchanges.UpdateExchange
         Exchanges.DeleteExchange SignalSources.SetSignalSource SignalSources.DeleteSignalSource Traders.CreateTrader
@@ -198,7 +199,13 @@ def test_answers_are_resources_or_responses(name: str) -> None:
     method = METHODS[name]
     assert method.input_type.name == f"{method.name}Request"
     if method.output_type.name != f"{method.name}Response":
-        assert method.output_type.name in RESOURCES | {"TraderConfig", "PublicConfig", "BetaCodeStats"}
+        assert method.output_type.name in RESOURCES | {
+            "TraderConfig",
+            "PublicConfig",
+            "BetaCodeStats",
+            "DecisionStatistics",
+            "Performance",
+        }
 
 
 # ---- fields

@@ -1,4 +1,7 @@
-"""NOFX's own arithmetic, quirk for quirk, for whoever compares with it; docs/decisions.md says where it is wrong."""
+"""NOFX's own arithmetic, quirk for quirk, for whoever compares with it.
+
+docs/performance-analysis.md says where it is wrong.
+"""
 
 from collections.abc import Iterable
 from typing import Final

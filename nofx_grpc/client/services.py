@@ -10,6 +10,7 @@ from nofx_grpc.v1 import decision_logs_pb2 as decision_logs
 from nofx_grpc.v1 import exchanges_pb2 as exchanges
 from nofx_grpc.v1 import keys_pb2 as keys
 from nofx_grpc.v1 import models_pb2 as models
+from nofx_grpc.v1 import performance_pb2 as performance
 from nofx_grpc.v1 import signal_sources_pb2 as signal_sources
 from nofx_grpc.v1 import system_config_pb2 as system_config
 from nofx_grpc.v1 import traders_pb2 as traders
@@ -142,6 +143,8 @@ class DecisionLogs(Service[Mode]):
         decision_logs.ListDecisionsRequest, decision_logs.ListDecisionsResponse, lambda page: page.decisions
     )
     tail_decisions = ServerStream(decision_logs.TailDecisionsRequest, decision_logs.TailDecisionsResponse)
+    get_decision_statistics = Unary(performance.GetDecisionStatisticsRequest, performance.DecisionStatistics)
+    analyze_performance = Unary(performance.AnalyzePerformanceRequest, performance.Performance)
     prune_decisions = Unary(decision_logs.PruneDecisionsRequest, decision_logs.PruneDecisionsResponse)
 
 

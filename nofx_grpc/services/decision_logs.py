@@ -14,6 +14,7 @@ from nofx_grpc.services.decision_appends import Appends
 from nofx_grpc.services.decision_keeping import AT_ONCE, DecisionKeeping, chunks
 from nofx_grpc.services.decision_pruning import Limits, prune
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.performance import PerformanceRpcs
 from nofx_grpc.store.decisions import entries, index, logs
 from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, Key, Span
 from nofx_grpc.store.decisions.logs import Log
@@ -24,13 +25,14 @@ MOST_UNREADABLE_SHOWN: Final = 100
 _END_OF_TIME: Final = 2**63 - 1
 
 
-class DecisionLogs:
+class DecisionLogs(PerformanceRpcs):
     """Appends, reads, follows and prunes the records of traders."""
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DecisionLogs"]
 
     def __init__(self, keeping: DecisionKeeping, pages: Pages, poll_seconds: float) -> None:
-        self._keeping, self._pages, self._poll_seconds = keeping, pages, poll_seconds
+        super().__init__(keeping)
+        self._pages, self._poll_seconds = pages, poll_seconds
         self._appends = Appends(keeping)
 
     async def AppendDecision(self, request: pb.AppendDecisionRequest, call: Call) -> pb.Decision:

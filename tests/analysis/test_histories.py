@@ -11,7 +11,7 @@ from nofx_grpc.analysis.actions import dump_actions, load_actions
 from nofx_grpc.analysis.ledger import Ledger
 from nofx_grpc.analysis.performance import Cycle, Reading, account, read, read_as_nofx
 from nofx_grpc.analysis.trades import Trade
-from tests.support.histories import Plain, flat, histories, nofx_trades, right_trades
+from tests.support.histories import Plain, agree, flat, histories, nofx_trades, right_trades
 
 STARTS = st.integers(0, 25)
 
@@ -28,11 +28,6 @@ def read_on(history: Sequence[Cycle], start: int) -> tuple[Reading, Ledger]:
 def differing(trades: Sequence[Trade], plain: Sequence[Plain]) -> list[tuple[Trade, Plain]]:
     """The trades that differ in anything; in their profit, by more than rounding explains."""
     return [(trade, other) for trade, other in zip(trades, plain, strict=True) if not agree(trade, other)]
-
-
-def agree(trade: Trade, plain: Plain) -> bool:
-    exact = (trade.symbol, trade.side, Fraction(trade.quantity), trade.open_time, trade.close_time)
-    return exact == plain[:5] and abs(Fraction(trade.pnl) - plain.pnl) <= plain.scale * Fraction(1e-12)
 
 
 @given(histories(), STARTS)

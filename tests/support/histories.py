@@ -1,7 +1,7 @@
 """Made-up histories of trading, and a plain recomputation of what they came to.
 
 The recomputation shares nothing with the code under test: it is exact (fractions), looks at the whole history for each
-question, and is written from the words of docs/decisions.md.
+question, and is written from the words of docs/performance-analysis.md.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from nofx_grpc.analysis.actions import MEANINGS, Action, make_action
 from nofx_grpc.analysis.equity import make_point
 from nofx_grpc.analysis.performance import Cycle
+from nofx_grpc.analysis.trades import Trade
 
 SYMBOLS = ("BTCUSDT", "DOGEUSDT", "币安\0USDT")
 
@@ -63,6 +64,12 @@ class Plain(NamedTuple):
     close_time: int
     pnl: Fraction
     scale: Fraction
+
+
+def agree(trade: Trade, plain: Plain) -> bool:
+    """Whether the trades are the same, and their profits but for what rounding explains."""
+    exact = (trade.symbol, trade.side, Fraction(trade.quantity), trade.open_time, trade.close_time)
+    return exact == plain[:5] and abs(Fraction(trade.pnl) - plain.pnl) <= plain.scale * Fraction(1e-12)
 
 
 class _Leg:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from nofx_grpc.decisions.names import SUFFIX
 from nofx_grpc.errors import FailedPrecondition, NotFound
 from nofx_grpc.store import revisions
-from nofx_grpc.store.decisions import entries, logs
+from nofx_grpc.store.decisions import entries, logs, positions
 from nofx_grpc.store.decisions.entries import Counts, Entry, counts_of
 from nofx_grpc.store.decisions.logs import Log
 from nofx_grpc.store.decisions.tables import decision_bodies, unreadable_decisions
@@ -81,6 +81,7 @@ def append(
         raise logs.Moved
     serial = logs.count_appended(connection, log, entry)
     entries.insert(connection, log.id, [entry], after=serial - 1)
+    positions.settle(connection, log.id, [entry])
     if body is not None:
         connection.execute(_INSERT_BODY, {"log_id": log.id, "id": entry.id, "body": body})
     revisions.touch(connection, KIND, log.user_id, f"{trader_id}/{entry.id}", revisions.Operation.CREATE)
@@ -105,6 +106,7 @@ def add(
     if added:
         serial = logs.count_added(connection, log, added)
         entries.insert(connection, log.id, added, after=serial)
+        positions.settle(connection, log.id, added)
     kept = [
         {"log_id": log.id, "id": entry.id, "body": body}
         for entry, body in zip(new, bodies, strict=False)
@@ -122,7 +124,9 @@ def add(
 def remove(connection: Connection, log_id: int, ids: Sequence[str]) -> Counts:
     """Take records out of the index, with the bodies that are kept here; what they counted."""
     connection.execute(_DELETE_BODIES, {"log_id": log_id, "ids": list(ids)})
-    counts = counts_of(entries.delete_some(connection, log_id, ids))
+    removed = entries.delete_some(connection, log_id, ids)
+    positions.settle(connection, log_id, removed)
+    counts = counts_of(removed)
     logs.count_removed(connection, log_id, counts)
     return counts
 

@@ -1,0 +1,123 @@
+"""The index gives a window as if all of the log had been replayed, in whatever order records came and went."""
+
+from collections.abc import AsyncIterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nofx_grpc.analysis.actions import Action, dump_actions, load_actions
+from nofx_grpc.analysis.ledger import Ledger
+from nofx_grpc.analysis.performance import read, read_as_nofx
+from nofx_grpc.analysis.trades import Trade
+from nofx_grpc.store.decisions import entries, index, logs, windows
+from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, Span
+from nofx_grpc.store.engine import Connection, Database
+from tests.store.support import make_sqlite, postgresql_store
+from tests.support.clock import FakeClock
+from tests.support.histories import Plain, actions, agree, nofx_trades, right_trades
+
+numbers = count()
+
+
+class Change(NamedTuple):
+    """Records that come to a log at once, and then others that go."""
+
+    come: Sequence[Entry]
+    go: Sequence[str]
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> list[Change]:
+    """Records with names in another order than their times, of which some are equal; they come in any order."""
+    size = draw(st.integers(1, 14))
+    names = draw(st.permutations([f"decision_{number:02}" for number in range(size)]))
+    coming = [entry(name, draw(st.integers(0, 8)), draw(actions())) for name in names]
+    made = []
+    while coming:
+        batch, coming = coming[: (take := draw(st.integers(1, 5)))], coming[take:]
+        go = draw(st.lists(st.sampled_from(names), max_size=3, unique=True))
+        made.append(Change(batch, go))
+    return made
+
+
+def entry(name: str, time: int, done: Sequence[Action]) -> Entry:
+    return Entry(
+        id=name,
+        time_ns=time,
+        cycle_number=1,
+        success=True,
+        size_bytes=1,
+        mtime_ns=0,
+        staged="",
+        total_balance=1000.0 + time,
+        unrealized_profit=0.0,
+        trades=dump_actions(done) if done else None,
+    )
+
+
+@pytest.fixture
+async def db(engine: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Database]:
+    if engine == "sqlite":
+        async with make_sqlite(tmp_path, clock).open() as opened:
+            yield opened
+    else:
+        with postgresql_store(clock) as store:
+            async with store.open() as opened:
+                yield opened
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(changes(), st.integers(1, 15))
+async def test_a_window_is_read_as_if_all_was_replayed(db: Database, history: list[Change], lookback: int) -> None:
+    trader = f"t{next(numbers)}"
+    kept: dict[str, Entry] = {}
+    for change in history:
+        await db.write(index.add, trader, trader, change.come)
+        kept |= {one.id: one for one in change.come}
+        log = (await db.read(logs.find, trader)).value.log
+        assert log is not None
+        await db.write(index.remove, log.id, change.go)
+        kept = {id: one for id, one in kept.items() if id not in change.go}
+    await db.scan(check, trader, kept, lookback)
+
+
+def check(connection: Connection, trader: str, kept: dict[str, Entry], lookback: int) -> None:
+    """The index agrees with a replay of the records that there are."""
+    log = logs.find(connection, trader).log
+    assert log is not None and log.total_cycles == len(kept)
+    by_time = sorted(kept.values(), key=lambda one: (one.time_ns, one.id))
+    by_name = [kept[id] for id in sorted(kept)]
+    window = windows.latest(connection, log.id, lookback)
+    assert [cycle.point.time for cycle in window.cycles] == [one.time_ns for one in by_time[-lookback:]]
+
+    done = [done_in(one) for one in by_time]
+    start = sum(len(one) for one in done[:-lookback])
+    agreeing(read(window.cycles, window.before).trades, right_trades([each for one in done for each in one], start))
+    theirs = read_as_nofx(window.nofx, window.nofx_longer).trades
+    agreeing(theirs, nofx_trades([done_in(one) for one in by_name], lookback))
+
+    ledger = Ledger()
+    for one, actions_of in zip(by_time, done, strict=True):
+        ledger.apply(actions_of)
+        expected = ledger.dump() if one.trades is not None else None
+        assert connection.exec_driver_sql(LEGS.format(log.id, one.id)).scalar_one() == expected
+    assert ledger.dump() == window.before.dump(), "reading a window has taken its ledger to the end"
+    assert [one.id for one in entries.newest(connection, log.id, Span(), AFTER_ALL, 99)] == [
+        one.id for one in reversed(by_time)
+    ]
+
+
+LEGS = "SELECT legs FROM decisions WHERE log_id = {} AND id = '{}'"
+
+
+def done_in(one: Entry) -> list[Action]:
+    return load_actions(one.trades) if one.trades else []
+
+
+def agreeing(found: Sequence[Trade], plain: Sequence[Plain]) -> None:
+    assert len(found) == len(plain)
+    assert [pair for pair in zip(found, plain, strict=True) if not agree(*pair)] == []
