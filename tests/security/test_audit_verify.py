@@ -203,6 +203,19 @@ def test_a_chain_of_before_put_back_is_found(store: Store) -> None:
         assert found(verify(store, connection, heads)) == [(Kind.CUT_OFF, 5, 8)]
 
 
+def test_a_record_of_a_transaction_that_was_rolled_back_is_found(store: Store) -> None:
+    """It was sealed for this very place: only the record behind it tells that another one stood there."""
+    with store.outside() as connection:
+        chain = store.chain()
+        write(connection, chain, 1, store.clock())
+        rolled_back = chain.link([{"at": store.clock(), **dict.fromkeys(SEALED[3:], "x"), "revision": 1}])[0]
+        write(connection, chain, 2, store.clock())
+        heads = heads_of(store, list(audit_chain.tails(connection)))
+        on_driver(connection, "DELETE FROM audit_log WHERE chain_position = 2")
+        insert_rows(connection, audit.audit_log, [rolled_back])
+        assert found(verify(store, connection, heads)) == [(Kind.CHANGED, 3, 3)]
+
+
 def test_of_very_many_findings_the_first_are_told_and_all_are_counted(store: Store) -> None:
     with written(store, records=3 * MOST_FINDINGS) as (connection, heads):
         on_driver(connection, "UPDATE audit_log SET principal = 'x'")
