@@ -163,6 +163,7 @@ def location(target: Target, scene: Scene) -> Location:
     return Location(target.table, target.column, user_id, "binance" if target.table == "exchanges" else row_id)
 
 
+@pytest.mark.timeout(120 + EXAMPLES)
 @pytest.mark.parametrize("name", TARGETS)
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(change=changes, same_id=st.booleans())
