@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nofx_grpc import __version__
-from nofx_grpc.cli import audit_commands, moving_commands, pki_commands, watch_commands
+from nofx_grpc.cli import audit_commands, decision_files_commands, moving_commands, pki_commands, watch_commands
 from nofx_grpc.cli.keys_commands import keys_app
 from nofx_grpc.cli.options import Config, Json, load
 from nofx_grpc.cli.reports import print_json
@@ -29,6 +29,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(pki_commands.app, name="pki")
 app.add_typer(watch_commands.app)
 app.add_typer(audit_commands.app, name="audit")
+app.add_typer(decision_files_commands.app, name="decisions")
 
 
 def _print_version(wanted: bool) -> None:
@@ -92,14 +93,16 @@ def adopt(
     json: Json = False,
 ) -> None:
     """Take over the database of a NOFX: copies it, and seals every secret in it; the original is left as it is."""
-    from nofx_grpc.cli import adopt
+    from nofx_grpc.cli import adopt, decision_files
 
     key = {"DATA_ENCRYPTION_KEY": adopt.key_in_env_file(env_file)} if env_file else {}
     settings = load(config, key)
     report = adopt.run(settings, path, to, in_place=in_place)
+    copied = decision_files.adopt(settings, path)
     if json:
-        print_json(report.as_json())
+        print_json(report.as_json() | {"decision_logs": copied})
     else:
+        decision_files.show_adopted(settings, path, copied)
         adopt.show(report, settings)
 
 

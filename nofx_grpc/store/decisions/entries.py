@@ -74,6 +74,7 @@ _ARRIVED = (
     .limit(bindparam("limit"))
 )
 _TOKENS = select(decisions.c.id, decisions.c.staged).where(_OF_LOG)
+_STAMPS = select(decisions.c.id, decisions.c.size_bytes, decisions.c.mtime_ns).where(_OF_LOG)
 _STAGED = select(decisions.c.staged, decision_logs.c.folder, decisions.c.id).where(
     decision_logs.c.id == decisions.c.log_id, decisions.c.staged.in_(bindparam("tokens", expanding=True))
 )
@@ -154,6 +155,11 @@ def arrived(connection: Connection, log_id: int, serial: int, limit: int) -> lis
 def tokens(connection: Connection, log_id: int) -> dict[str, str]:
     """Every record of a log, with the name that its file was staged under."""
     return {row.id: row.staged for row in connection.execute(_TOKENS, {"log_id": log_id})}
+
+
+def stamps(connection: Connection, log_id: int) -> list[tuple[str, int, int]]:
+    """Every record of a log, with the size of its file and the time of its change."""
+    return [(row.id, row.size_bytes, row.mtime_ns) for row in connection.execute(_STAMPS, {"log_id": log_id})]
 
 
 def staged_as(connection: Connection, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:

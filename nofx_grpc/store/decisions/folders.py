@@ -40,8 +40,8 @@ class Folders:
     reads raises FileNotFoundError.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, *, durable: bool = True) -> None:
+        self.root, self._sync = root, os.fsync if durable else _ignore
 
     def find(self, trader_id: str) -> str | None:
         """The folder that a trader has on disk; None if it has none."""
@@ -63,6 +63,10 @@ class Folders:
                 folders[:] = [name for name in folders if name != PENDING]
             elif files and trader_of_folder(folder) is not None:
                 yield folder
+
+    def count(self) -> int:
+        """How many files there are, in all folders."""
+        return sum(len(self.names(folder)[1]) for folder in self.all())
 
     def mtime(self, folder: str) -> int:
         """When a name was last added to the folder, or taken away."""
@@ -108,7 +112,7 @@ class Folders:
                 with os.fdopen(os.open(token, _NEW, 0o600, dir_fd=directory), "wb") as file:
                     file.write(data)
                     file.flush()
-                    os.fsync(file.fileno())
+                    self._sync(file.fileno())
             except OSError:
                 _unlink(token, directory)
                 raise
@@ -125,7 +129,7 @@ class Folders:
                 os.rename(token, name, src_dir_fd=pending, dst_dir_fd=directory)
             except FileNotFoundError:
                 os.stat(name, dir_fd=directory, follow_symlinks=False)
-            os.fsync(directory)
+            self._sync(directory)
 
     def discard(self, token: str) -> None:
         """Delete a staged file."""
@@ -196,6 +200,10 @@ def _enter(part: str, descriptor: int, *, make: bool) -> int:
     except FileExistsError:
         pass  # another process was faster
     return os.open(part, _DIRECTORY, dir_fd=descriptor)
+
+
+def _ignore(descriptor: int) -> None:
+    """For copies that can be made again."""
 
 
 def _unlink(name: str, directory: int) -> None:

@@ -1,0 +1,109 @@
+"""`nofx-grpc decisions reindex`, `import`, `export`, and what `adopt` takes along."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nofx_grpc.cli import decision_files
+from nofx_grpc.cli.main import main
+from nofx_grpc.settings import Settings
+from tests.decisions.support import SAMPLE, Logs, record
+from tests.support.processes import environment, run
+from tests.support.service import running_service
+
+COUNT = len(list(SAMPLE.glob("*/*.json")))
+
+
+def settings_of(data_dir: Path, **env: str) -> Settings:
+    return Settings.load(None, {"NOFX_GRPC_DATA_DIR": str(data_dir)} | env)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.glob("*/*.json")}
+
+
+@pytest.fixture
+async def data_dir(tmp_path: Path) -> Path:
+    """A data directory whose store has seen a start."""
+    async with running_service(tmp_path / "data") as service:
+        return service.data_dir
+
+
+def test_what_went_in_comes_out_byte_for_byte(data_dir: Path, tmp_path: Path) -> None:
+    into = settings_of(data_dir, NOFX_GRPC_DECISION_LOGS="database")
+    broken = tmp_path / "in"
+    shutil.copytree(SAMPLE, broken)
+    (broken / "t").mkdir()
+    (broken / "t" / "x.json").write_text("{")
+    assert decision_files.import_from(into, broken) == {"imported": COUNT, "not_imported": 1}
+    assert decision_files.import_from(into, broken)["imported"] == 0
+    assert decision_files.export_to(into, tmp_path / "out") == {"exported": COUNT, "not_exported": 0}
+    assert contents(tmp_path / "out") == contents(SAMPLE)
+    assert decision_files.export_to(into, tmp_path / "out")["exported"] == 0
+
+
+def test_import_to_files_copies_and_indexes(data_dir: Path) -> None:
+    report = decision_files.import_from(settings_of(data_dir), SAMPLE)
+    assert report == {"copied": COUNT, "not_copied": 0, "traders": 2, "records": COUNT, "unreadable_files": 0}
+    assert contents(data_dir / "decision_logs") == contents(SAMPLE)
+
+
+def test_reindex_sees_what_changed(data_dir: Path) -> None:
+    settings = settings_of(data_dir)
+    decision_files.import_from(settings, SAMPLE)
+    root = data_dir / "decision_logs"
+    first, second, third, *_ = sorted(next(root.glob("binance*")).iterdir())
+    first.write_text(json.dumps(record(success=False, more="x" * 99)))
+    second.unlink()
+    third.write_text("{")
+    (root / "new").mkdir()
+    (root / "new" / "decision_20251118_100000_cycle1.json").write_text(json.dumps(record()))
+    report = decision_files.reindex(settings)
+    assert report == {"traders": 3, "records": COUNT - 2 + 1, "unreadable_files": 1}
+    shutil.rmtree(root / "new")
+    assert decision_files.reindex(settings)["records"] == COUNT - 2
+
+
+async def test_reindex_beside_a_server(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        logs = await Logs.of(service)
+        made = [await logs.append() for _ in range(3)]
+        process = await asyncio.to_thread(run, "decisions", "reindex", "--json", env=environment(service.data_dir))
+        assert json.loads(process.stdout) == {"traders": 1, "records": 3, "unreadable_files": 0}
+        assert await logs.ids() == [decision.id for decision in reversed(made)]
+        assert (await logs.append()).cycle_number == 4
+
+
+def test_a_directory_that_is_not_there(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["reindex"], ["import", str(tmp_path / "nothing")]):
+        with _environment(NOFX_GRPC_DATA_DIR=str(data_dir)):
+            assert main(["decisions", *arguments]) == 3
+        assert "director" in capsys.readouterr().err
+    with _environment(NOFX_GRPC_DATA_DIR=str(data_dir), NOFX_GRPC_DECISION_LOGS="database"):
+        assert main(["decisions", "reindex"]) == 3
+    assert "database" in capsys.readouterr().err
+
+
+def test_adopt_takes_the_records_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "nofx"
+    shutil.copytree(SAMPLE.parent, source)
+    env = {"NOFX_GRPC_DATA_DIR": str(tmp_path / "data")}
+    with _environment(**env):
+        assert main(["adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json"]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert report["decision_logs"] == {"copied": COUNT, "not_copied": 0}
+    assert contents(tmp_path / "data" / "decision_logs") == contents(source / "decision_logs") == contents(SAMPLE)
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in values.items():
+            patch.setenv(name, value)
+        yield
