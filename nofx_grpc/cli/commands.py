@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from nofx_grpc import __version__
-from nofx_grpc.cli import audit_commands, decision_files_commands, moving_commands, pki_commands, watch_commands
+from nofx_grpc.cli import audit_commands, decision_commands, moving_commands, pki_commands, watch_commands
 from nofx_grpc.cli.keys_commands import keys_app
 from nofx_grpc.cli.options import Config, Json, load
 from nofx_grpc.cli.reports import print_json
@@ -29,7 +29,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(pki_commands.app, name="pki")
 app.add_typer(watch_commands.app)
 app.add_typer(audit_commands.app, name="audit")
-app.add_typer(decision_files_commands.app, name="decisions")
+app.add_typer(decision_commands.app, name="decisions")
 
 
 def _print_version(wanted: bool) -> None:
