@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nofx_grpc.analysis.actions import Action, dump_actions, load_actions
+from nofx_grpc.analysis.actions import Action, dump_actions, load_actions, make_action
 from nofx_grpc.analysis.ledger import Ledger
 from nofx_grpc.analysis.performance import read, read_as_nofx
 from nofx_grpc.analysis.trades import Trade
@@ -121,3 +121,39 @@ def done_in(one: Entry) -> list[Action]:
 def agreeing(found: Sequence[Trade], plain: Sequence[Plain]) -> None:
     assert len(found) == len(plain)
     assert [pair for pair in zip(found, plain, strict=True) if not agree(*pair)] == []
+
+
+async def test_the_cost_of_a_window_does_not_grow_with_the_log(tmp_path: Path, clock: FakeClock) -> None:
+    """Counted in steps of SQLite's machine, which does not depend on how busy this one is."""
+    steps = {}
+    async with make_sqlite(tmp_path, clock).open() as db:
+        for size in (200, 4_000):
+            await db.write(index.add, f"t{size}", f"t{size}", [busy(number) for number in range(size)])
+            steps[size] = (await db.scan(steps_of_a_window, f"t{size}")).value
+    assert 0 < steps[4_000] < steps[200] * 1.2
+
+
+def busy(number: int) -> Entry:
+    """A record of a log that opens and closes positions all the time, and one that it never closes."""
+    words = ["open_long", "close_long"] if number else ["open_short"]
+    done = [made for word in words if (made := make_action(word, "BTCUSDT", 1.0, 100.0, 5, number))]
+    return entry(f"decision_{number:05}", number, done)
+
+
+def steps_of_a_window(connection: Connection, trader: str) -> int:
+    log = logs.find(connection, trader).log
+    driver = connection.connection.dbapi_connection
+    assert log is not None and driver is not None
+    count = 0
+
+    def step() -> int:
+        nonlocal count
+        count += 1
+        return 0
+
+    driver.set_progress_handler(step, 1)
+    try:
+        assert len(windows.latest(connection, log.id, 20).before.positions) == 1
+    finally:
+        driver.set_progress_handler(None, 0)
+    return count
