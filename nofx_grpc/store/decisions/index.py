@@ -77,9 +77,9 @@ def append(
     """
     check_owner(logs.find(connection, trader_id), user_id, trader_id)
     log = logs.ensure(connection, trader_id, folder)
-    if (log.folder, log.last_cycle) != (folder, last_cycle):
+    if log.folder != folder:
         raise logs.Moved
-    serial = logs.count_appended(connection, log, entry)
+    serial = logs.count_appended(connection, log._replace(last_cycle=last_cycle), entry)
     entries.insert(connection, log.id, [entry], after=serial - 1)
     positions.settle(connection, log.id, [entry])
     if body is not None:
