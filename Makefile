@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test watch-torture check fix proto proto-check proto-release lock bench-quick bench-watch clean
+.PHONY: help setup run test watch-torture attack audit-deps check fix proto proto-check proto-release lock bench-quick bench-watch clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,12 @@ test: setup ## run the whole test suite (ARGS="-k name" for a part of it)
 
 watch-torture: setup ## the promises of Watch for long (WATCH_CHANGES=10000 WATCH_SEED=n ARGS="-k replicas"), with kill -9 and cut connections
 	WATCH_CHANGES=$${WATCH_CHANGES:-10000} $(BIN)/pytest -s -o log_cli=false tests/watch/test_torture.py $(ARGS)
+
+attack: setup ## a million inputs to every rpc of a live server (ATTACK_INPUTS=1000000 ATTACK_SEED=x repeats a run)
+	ATTACK_INPUTS=$${ATTACK_INPUTS:-1000000} $(BIN)/pytest -s -o log_cli=false tests/attack/test_fuzz.py $(ARGS)
+
+audit-deps: setup ## known vulnerabilities of requirements.lock; fails where the data cannot be reached (ARGS="-s osv" asks another service)
+	$(BIN)/python -m tools.audit_deps requirements.lock $(ARGS)
 
 check: setup proto-check ## everything that can be said without running the code
 	$(BIN)/ruff check .

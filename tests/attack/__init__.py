@@ -1,0 +1,1 @@
+"""The service as an attacker meets it: junk, floods, injections and a stolen token, against real server processes."""
