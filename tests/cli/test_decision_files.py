@@ -3,15 +3,11 @@
 import asyncio
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from nofx_grpc.cli import decision_files
-from nofx_grpc.cli.main import main
 from nofx_grpc.settings import Settings
 from tests.decisions.support import SAMPLE, Logs, record
 from tests.support.processes import environment, run
@@ -80,30 +76,19 @@ async def test_reindex_beside_a_server(tmp_path: Path) -> None:
         assert (await logs.append()).cycle_number == 4
 
 
-def test_a_directory_that_is_not_there(data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_that_is_not_there(data_dir: Path, tmp_path: Path) -> None:
+    env = environment(data_dir)
     for arguments in (["reindex"], ["import", str(tmp_path / "nothing")]):
-        with _environment(NOFX_GRPC_DATA_DIR=str(data_dir)):
-            assert main(["decisions", *arguments]) == 3
-        assert "director" in capsys.readouterr().err
-    with _environment(NOFX_GRPC_DATA_DIR=str(data_dir), NOFX_GRPC_DECISION_LOGS="database"):
-        assert main(["decisions", "reindex"]) == 3
-    assert "database" in capsys.readouterr().err
+        failed = run("decisions", *arguments, env=env)
+        assert failed.returncode == 3 and "director" in failed.stderr
+    failed = run("decisions", "reindex", env=env | {"NOFX_GRPC_DECISION_LOGS": "database"})
+    assert failed.returncode == 3 and "database" in failed.stderr
 
 
-def test_adopt_takes_the_records_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_adopt_takes_the_records_along(tmp_path: Path) -> None:
     source = tmp_path / "nofx"
     shutil.copytree(SAMPLE.parent, source)
-    env = {"NOFX_GRPC_DATA_DIR": str(tmp_path / "data")}
-    with _environment(**env):
-        assert main(["adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json"]) == 0
-    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    arguments = ("adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json")
+    report = json.loads(run(*arguments, env=environment(tmp_path / "data")).stdout)
     assert report["decision_logs"] == {"copied": COUNT, "not_copied": 0}
     assert contents(tmp_path / "data" / "decision_logs") == contents(source / "decision_logs") == contents(SAMPLE)
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in values.items():
-            patch.setenv(name, value)
-        yield
