@@ -64,6 +64,7 @@ class Housekeeping:
         await self.note_used_tokens()
         self.keys.forget_retired()
         await self._try("staged_decisions", self.decisions.home.tidy())
+        await self._look_at_history()
         if not await self._write("processes", processes.check_in, self.process, self.feed.held):
             return
         now = self.clock()
@@ -95,6 +96,13 @@ class Housekeeping:
             logger.exception("housekeeping_failed", what="change_log")
             return 0
         return min([last, *(held for held in (self.feed.held, elsewhere) if held is not None)])
+
+    async def _look_at_history(self) -> None:
+        """Notice that another process has begun a new history, where nobody reads who would."""
+        try:
+            await self.db.latest()
+        except Exception:
+            logger.exception("housekeeping_failed", what="history")
 
     async def note_used_tokens(self) -> None:
         """Write down when the tokens were used last."""

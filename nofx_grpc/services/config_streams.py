@@ -62,6 +62,7 @@ class ConfigStream:
 
     def __init__(self, call: Call, envelope: Envelope, selection: Selection) -> None:
         self._call, self._db, self._envelope = call, call.db, envelope
+        self.history_id = call.db.history_id  # that all its revisions belong to
         self._user_id, self._runnable_only = selection.user_id, selection.runnable_only
         self._relevant = Relevant(selection.user_id)
         self._seen = Seen()
@@ -108,7 +109,7 @@ class ConfigStream:
 
     async def follow(self, feed: Feed) -> AsyncGenerator[Batch, None]:
         """As `settle`, and again whenever something changes; in quiet times an empty batch with the revision."""
-        with feed.bell(self._relevant) as bell:
+        with feed.bell(self.history_id, self._relevant) as bell:
             while True:
                 async with aclosing(self.settle()) as batches:
                     async for batch in batches:

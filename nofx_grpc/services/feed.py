@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 
 import structlog
 
-from nofx_grpc.errors import RevisionCompacted, ShuttingDown
+from nofx_grpc.errors import HistoryChanged, RevisionCompacted, ShuttingDown
 from nofx_grpc.services.subscriptions import Bell, Delivery, FeedOptions, Reached, Subscription, Wanted
 from nofx_grpc.store import changes
 from nofx_grpc.store.changes import Commit
@@ -28,18 +28,18 @@ class Feed:
 
     def __init__(self, db: Database, options: FeedOptions | None = None) -> None:
         self._db, self.options = db, options or FeedOptions()
-        self._position = 0
+        self._position, self._history = 0, ""
         self._places: dict[Wanted, set[Subscription | Bell]] = {}
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._held: dict[object, tuple[int, float]] = {}
         db.on_commit = self._woken.set
 
-    async def follow(self, after: int, wanted: Wanted) -> AsyncGenerator[Delivery | Reached, None]:
-        """What is wanted of the commits after a revision, in order, without end.
+    async def follow(self, after: int, history_id: str, wanted: Wanted) -> AsyncGenerator[Delivery | Reached, None]:
+        """What is wanted of the commits after a revision of a history, in order, without end.
 
         `Reached` comes when all that was committed when it began has been delivered, and then in quiet times.
-        Raises RevisionCompacted, and SlowReader.
+        Raises RevisionCompacted, HistoryChanged, and SlowReader.
         """
         position, subscription = after, None
         while subscription is None:
@@ -48,6 +48,7 @@ class Feed:
                 if (delivery := select(commit, wanted)) is not None:
                     yield delivery
             position = page.revision
+            self._check_history(history_id)
             if page.complete:
                 subscription = self._subscribe(position, wanted)
         try:
@@ -58,8 +59,12 @@ class Feed:
             self._leave(subscription)
 
     @contextmanager
-    def bell(self, wanted: Wanted) -> Iterator[Bell]:
-        """A bell that rings for every wanted commit from the feed's place on, which is the store's revision or less."""
+    def bell(self, history_id: str, wanted: Wanted) -> Iterator[Bell]:
+        """A bell that rings for every wanted commit from the feed's place on, which is the store's revision or less.
+
+        Raises HistoryChanged if the store is in another history by now.
+        """
+        self._check_history(history_id)
         bell = Bell(self._position if self._running else self._db.revision, wanted)
         self._enter(bell, bell.reached)
         try:
@@ -106,7 +111,7 @@ class Feed:
     def _enter(self, place: Subscription | Bell, position: int) -> None:
         self._places.setdefault(place.wanted, set()).add(place)
         if not self._running:
-            self._position = position
+            self._position, self._history = position, self._db.history_id
             self._task = asyncio.create_task(self._run(), name="nofx-feed")
 
     def _leave(self, place: Subscription | Bell) -> None:
@@ -148,7 +153,10 @@ class Feed:
             self._woken.clear()
 
     async def _catch_up(self) -> None:
-        complete = self._position >= await self._db.latest()
+        latest = await self._db.latest()
+        if self._db.history_id != self._history:
+            self._begin_anew(latest)
+        complete = self._position >= latest
         while not complete:
             page = (await self._db.scan(changes.after, self._position, PAGE)).value
             for commit in page.commits:
@@ -163,6 +171,19 @@ class Feed:
             if (delivery := select(commit, wanted)) is not None:
                 for place in same:
                     place.put(delivery)
+
+    def _check_history(self, history_id: str) -> None:
+        current = self._history if self._running else self._db.history_id
+        if history_id != current:
+            raise HistoryChanged(history_id, current)
+
+    def _begin_anew(self, latest: int) -> None:
+        """End all streams: what comes now does not follow what they were told."""
+        error = HistoryChanged(self._history, self._db.history_id)
+        for same in self._places.values():
+            for place in same:
+                place.fail(error)
+        self._position, self._history = latest, self._db.history_id
 
     def _pass_over(self, error: RevisionCompacted) -> None:
         """End the streams that need what the log does not tell any more, and go on with what it does."""

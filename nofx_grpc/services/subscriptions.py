@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from nofx_grpc.errors import RevisionCompacted, SlowReader
+from nofx_grpc.errors import OutOfRange, RevisionCompacted, SlowReader
 from nofx_grpc.store.changes import Change, Commit
 
 
@@ -56,7 +56,7 @@ class Subscription:
         self._queue: deque[Delivery] = deque()
         self._bytes = 0
         self._slow = False
-        self._error: RevisionCompacted | None = None
+        self._error: OutOfRange | None = None
         self._woken = asyncio.Event()
         self.reached = after
 
@@ -77,7 +77,7 @@ class Subscription:
         if self._error is None:
             self.reached = max(self.reached, revision)
 
-    def fail(self, error: RevisionCompacted) -> None:
+    def fail(self, error: OutOfRange) -> None:
         """Take no more: what follows is not what comes next."""
         self._error = error
         self._woken.set()
@@ -86,7 +86,7 @@ class Subscription:
         """The next delivery; after a while without one, how far the feed has come.
 
         Raises SlowReader if deliveries were lost because they were not taken in time; after the last delivery,
-        RevisionCompacted if the log no longer tells what comes next.
+        RevisionCompacted if the log no longer tells what comes next, HistoryChanged if nothing does.
         """
         if not self._queue and not self._slow:
             with suppress(TimeoutError):
@@ -114,6 +114,7 @@ class Bell:
         self.first = self.last = 0
         self.reached = after
         self._woken = asyncio.Event()
+        self._error: OutOfRange | None = None
 
     def put(self, delivery: Delivery) -> None:
         self.first = self.first or delivery.commit.revision
@@ -123,21 +124,29 @@ class Bell:
     def reach(self, revision: int) -> None:
         self.reached = max(self.reached, revision)
 
-    def fail(self, error: RevisionCompacted) -> None:
-        """There may have been something: whether it is too late to read of it, the stream finds out by itself."""
-        self.first, self.last = self.first or self.reached + 1, error.oldest
+    def fail(self, error: OutOfRange) -> None:
+        """There may have been something: whether it is too late to read of it, the stream finds out by itself.
+
+        After the end of a history there is nothing to read of.
+        """
+        if isinstance(error, RevisionCompacted):
+            self.first, self.last = self.first or self.reached + 1, error.oldest
+        else:
+            self._error = error
         self._woken.set()
 
     async def next(self, position: int, timeout: float) -> tuple[bool, int]:
         """Wait for something after a revision, up to which all is known; for as long as a stream may be quiet.
 
-        Tells whether there is something, and the revision up to which there is nothing.
+        Tells whether there is something, and the revision up to which there is nothing.  Raises HistoryChanged.
         """
-        if self.last <= position:
+        if self.last <= position and self._error is None:
             self._clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._woken.wait()
+        if self._error is not None:
+            raise self._error
         rung, nothing = bool(self.last), self.first - 1 if self.first else self.reached
         self._clear()
         return rung, max(position, nothing)

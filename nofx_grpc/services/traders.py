@@ -126,13 +126,13 @@ class Traders:
     async def StreamTraderConfigs(
         self, request: pb.StreamTraderConfigsRequest, call: Call
     ) -> AsyncIterator[pb.StreamTraderConfigsResponse]:
-        stream = ConfigStream(call, self._envelope, Selection(request.user_id, request.runnable_only))
         start = await call.db.latest()
+        stream = ConfigStream(call, self._envelope, Selection(request.user_id, request.runnable_only))
         with self._feed.holding(start):
             for part in (stream.initial(start), stream.settle()):
                 async for configs, removed, revision in part:
                     yield pb.StreamTraderConfigsResponse(
-                        revision=revision, history_id=call.db.history_id, configs=configs, removed=removed
+                        revision=revision, history_id=stream.history_id, configs=configs, removed=removed
                     )
 
     async def WatchTraderConfigs(
@@ -145,9 +145,8 @@ class Traders:
 
         def response(batch: Batch) -> pb.WatchTraderConfigsResponse:
             configs, removed, revision = batch
-            history_id = call.db.history_id
             return pb.WatchTraderConfigsResponse(
-                revision=revision, history_id=history_id, configs=configs, removed=removed
+                revision=revision, history_id=stream.history_id, configs=configs, removed=removed
             )
 
         with ExitStack() as held:

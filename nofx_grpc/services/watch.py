@@ -42,16 +42,17 @@ class Watch:
         check_start(start, request.history_id, exclusive=request.send_initial_state)
         position = await start_revision(call.db, start, request.history_id)
         chosen, snapshot = Chosen(frozenset(kinds), request.user_id), None
+        history_id = call.db.history_id  # that all revisions of this stream belong to
         with ExitStack() as held:
             if request.send_initial_state:
                 held.enter_context(self._feed.holding(position))
                 snapshot = Snapshot(call.db, kinds, request.user_id)
                 async for page in snapshot.pages():
-                    yield pb.WatchResponse(history_id=call.db.history_id, snapshot=page)
+                    yield pb.WatchResponse(history_id=history_id, snapshot=page)
             synced = False
-            async with aclosing(self._feed.follow(position, chosen)) as events:
+            async with aclosing(self._feed.follow(position, history_id, chosen)) as events:
                 async for event in events:
-                    for response in _responses(event, call.db.history_id, synced, snapshot):
+                    for response in _responses(event, history_id, synced, snapshot):
                         yield response
                     if isinstance(event, Reached) and not synced:
                         synced, snapshot = True, None
@@ -92,11 +93,12 @@ async def start_revision(db: Database, start: int | None, history_id: str) -> in
 
     Raises HistoryChanged, RevisionInFuture, RevisionCompacted.
     """
+    latest = await db.latest()  # which also notices another history
     if start is None:
-        return await db.latest()
+        return latest
     if history_id != db.history_id:
         raise HistoryChanged(history_id, db.history_id)
-    if start > (latest := await db.latest()):
+    if start > latest:
         raise RevisionInFuture(start, latest)
     await db.read(changes.check_start, start)
     return start

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar, cast
 
+import structlog
 from sqlalchemy import Connection
 
 from nofx_grpc.store.audit_chain import Chain
@@ -16,6 +17,8 @@ from nofx_grpc.store.reads import Answer, Committed, HeldReads, ReadsOnTheLoop
 from nofx_grpc.store.writer import GroupCommitWriter
 
 __all__ = ["Answer", "Connection", "Database"]  # Connection: for services, which see nothing else of SQLAlchemy
+
+logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -71,7 +74,7 @@ class Database:
         self._scanners = ThreadPoolExecutor(scan_threads, thread_name_prefix="nofx-reader")
         self._held = HeldReads(backend, follow)
         self._bounded = backend.bounded_reads(follow) or ReadsOnTheLoop(self._held)
-        self._remembered = _Remembered(Committed(-1, -1), {})
+        self._remembered = _Remembered(Committed(-1, -1, ""), {})
         self.history_id = ""
         self.on_commit: Callable[[], None] | None = None  # called when a write of this process has made a revision
 
@@ -111,7 +114,7 @@ class Database:
         Not for what may change without one (tokens, password hashes).
         """
         key = fn, args, tuple(kwargs.items())
-        committed = await self._bounded.committed()
+        committed = await self._committed()
         remembered = self._remembered
         if committed != remembered.committed:
             remembered = self._remembered = _Remembered(committed, {})
@@ -124,7 +127,14 @@ class Database:
 
     async def latest(self) -> int:
         """The store's revision now, whichever process made it: the cheapest read that there is."""
-        return (await self._bounded.committed()).revision
+        return (await self._committed()).revision
+
+    async def _committed(self) -> Committed:
+        committed = await self._bounded.committed()
+        if committed.history_id != self.history_id:  # another process, or the writer, has begun a new one
+            logger.warning("history_changed", was=self.history_id, now=committed.history_id)
+            self.history_id = committed.history_id
+        return committed
 
     async def listen(self, hear: Callable[[int], None]) -> None:
         """Call `hear` with the revision of each commit of any process, and with 0 where some may have been missed.

@@ -49,6 +49,14 @@ _CANCELED = "57014"
 _CONFLICTS = {"40001", "40P01", "53300"}
 _UNKNOWN_OUTCOME = "40003"
 
+# Which cluster it is, and how often it was promoted.
+_TIMELINE = (
+    "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+    " FROM pg_control_system()"
+)
+# What speaks PostgreSQL's protocol may know no such function, or not let everybody ask.
+_NO_TIMELINE = {"42883", "42501", "0A000"}
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresqlOptions:
@@ -131,6 +139,14 @@ class PostgresqlBackend:
                     f"SELECT setval(pg_get_serial_sequence('{table.name}', '{counter.name}'),"  # noqa: S608  # names of ours
                     f" COALESCE(MAX({counter.name}), 0) + 1, false) FROM {table.name}"
                 )
+
+    def timeline(self, connection: Connection) -> str:
+        try:
+            return str(connection.exec_driver_sql(_TIMELINE).scalar_one())
+        except DBAPIError as error:
+            if _code(error) in _NO_TIMELINE:
+                return ""
+            raise
 
     def bounded_reads(self, follow: Follow) -> PooledReads:
         engine = create_async_engine(_DRIVER, connect_args=self._arguments(read_only=True), **_ENGINE_OPTIONS)

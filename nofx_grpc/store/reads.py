@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 Follow = Callable[[Connection, int], None]  # told the version of the keyring in a snapshot, before anything is read
 
-COMMITTED = "SELECT revision, keyring_version FROM store_state"
+COMMITTED = "SELECT revision, keyring_version, history_id FROM store_state"
 
 
 class Answer(NamedTuple, Generic[T]):
@@ -27,10 +27,11 @@ class Answer(NamedTuple, Generic[T]):
 
 
 class Committed(NamedTuple):
-    """How far the store is: its last revision, and how often its keyring has changed."""
+    """How far the store is: its last revision, how often its keyring has changed, and which history it is in."""
 
     revision: int
     keyring_version: int
+    history_id: str
 
 
 class BoundedReads(Protocol):

@@ -161,6 +161,9 @@ class SqliteBackend:
     def advance_counters(self, connection: Connection, tables: Sequence[Table]) -> None:
         """The next number is the highest and one."""
 
+    def timeline(self, connection: Connection) -> str:
+        return ""
+
     def bounded_reads(self, follow: Follow) -> None:
         return None
 

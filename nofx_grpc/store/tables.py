@@ -6,6 +6,7 @@ from nofx_grpc.store import (
     audit,
     beta_codes,
     exchanges,
+    history,
     keys,
     login_tokens,
     models,
@@ -23,7 +24,7 @@ from nofx_grpc.store.decisions import tables as decision_tables
 from nofx_grpc.store.metadata import Timestamped, metadata
 from nofx_grpc.store.resources import Resource
 
-__all__ = ["INTERNAL_TABLES", "RESOURCES", "SECRET_COLUMNS", "TIMESTAMPED", "metadata"]
+__all__ = ["CONTENT", "INTERNAL_TABLES", "OF_THE_PLACE", "RESOURCES", "SECRET_COLUMNS", "TIMESTAMPED", "metadata"]
 
 RESOURCES: tuple[Resource[Any], ...] = (
     users.resource,
@@ -47,6 +48,7 @@ INTERNAL_TABLES = (
     decision_tables.unreadable_decisions,
     audit.audit_anchors,
     audit.audit_log,
+    history.database_timeline,
     keys.keyring,
     keys.master_key,
     login_tokens.spent_login_tokens,
@@ -57,6 +59,11 @@ INTERNAL_TABLES = (
     set_aside.set_aside,
     tokens.tokens,
 )
+
+# What tells of the place where a database is and of who serves it, and is not copied to another.
+OF_THE_PLACE = (history.database_timeline, processes.processes)
+
+CONTENT = [table for table in metadata.sorted_tables if table not in OF_THE_PLACE]
 
 TIMESTAMPED = tuple(
     Timestamped(table.name, tuple(column.name for column in table.primary_key), "rewrites" in table.c)

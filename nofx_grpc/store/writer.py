@@ -24,6 +24,7 @@ from nofx_grpc.store import jobs, revisions
 from nofx_grpc.store.audit import audit_log
 from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.history import connect
 from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost
 from nofx_grpc.store.reads import Follow, discard, read_committed
 from nofx_grpc.store.retry import retrying
@@ -61,7 +62,7 @@ class GroupCommitWriter:
 
     def start(self) -> revisions.State:
         """Connect and start the thread; where the store stands."""
-        self._connection = self._backend.open_writer()
+        self._connection = connect(self._backend)
         state = revisions.read_state(self._connection)
         self.revision = state.revision
         self._thread.start()
@@ -146,9 +147,10 @@ class GroupCommitWriter:
                 raise
             discard(self._connection)
             self._chain.renew()
-            self._connection = self._backend.open_writer()
+            self._connection = connect(self._backend)
             self._connection.exec_driver_sql(self._backend.begin_write)
-        self._seen, self._keyring_version = read_committed(self._connection)
+        self._seen, self._keyring_version, _ = read_committed(self._connection)
+        self.revision = min(self.revision, self._seen)  # what a failover has lost is not committed any more
 
     def _claim(self) -> None:
         """Make the writers of other processes wait, where to begin does not, and seal as of now.  Raises Refused.
@@ -294,6 +296,4 @@ class GroupCommitWriter:
 
     def _on_driver(self, sql: str) -> Any:
         """Run a statement on the driver, and return its cursor: through Core it would cost ten times as much."""
-        cursor = self._connection.connection.cursor()
-        cursor.execute(sql)
-        return cursor
+        return self._connection.connection.cursor().execute(sql)

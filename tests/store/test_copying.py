@@ -19,7 +19,7 @@ from nofx_grpc.store.moving import copy
 from nofx_grpc.store.moving.copy import copy_store
 from nofx_grpc.store.moving.rows import BATCH, differences
 from nofx_grpc.store.schema import SchemaState, inspect_store, migrate
-from nofx_grpc.store.tables import metadata
+from nofx_grpc.store.tables import CONTENT
 from tests.store.support import (
     MASTER_KEY,
     Store,
@@ -76,8 +76,7 @@ async def fill_store(store: Store, traders_wanted: int = 3) -> Store:
 def contents(backend: Backend) -> dict[str, list[Any]]:
     connection = backend.open_reader()
     try:
-        tables = metadata.sorted_tables
-        return {t.name: [tuple(r) for r in connection.execute(select(t).order_by(*t.primary_key))] for t in tables}
+        return {t.name: [tuple(r) for r in connection.execute(select(t).order_by(*t.primary_key))] for t in CONTENT}
     finally:
         connection.close()
 

@@ -46,6 +46,11 @@ class Server:
         self.stop()
         self.start()
 
+    @property
+    def installation(self) -> tuple[Path, str | None]:
+        """Where the programs are, and the user that they run as."""
+        return self._server.bin_path, self._server.system_user
+
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self.socket_dir}"
 

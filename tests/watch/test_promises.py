@@ -149,7 +149,7 @@ def early_bookmarks(monkeypatch: pytest.MonkeyPatch, _: Any) -> None:
 
 def skips_on_resume(monkeypatch: pytest.MonkeyPatch, _: Any) -> None:
     follow = Feed.follow
-    monkeypatch.setattr(Feed, "follow", lambda feed, after, wanted: follow(feed, after + 3, wanted))
+    monkeypatch.setattr(Feed, "follow", lambda feed, after, history, wanted: follow(feed, after + 3, history, wanted))
 
 
 FAULTS: dict[str, tuple[str, Callable[[pytest.MonkeyPatch, Any], None], Any]] = {

@@ -28,7 +28,7 @@ from nofx_grpc.store.moving.rows import (
 )
 from nofx_grpc.store.moving.target import COPY, Mark
 from nofx_grpc.store.schema import SchemaState, inspect_store, newest_version
-from nofx_grpc.store.tables import metadata
+from nofx_grpc.store.tables import CONTENT, metadata
 
 _MOST_NAMED = 10
 
@@ -62,14 +62,14 @@ def copy_store(source: Backend, target: Backend, tell: Tell, *, purpose: str = C
         state, began = revisions.read_state(of), _position(of)
         mark = Mark(purpose, newest_version(), state.history_id, state.revision)
         resumed = targets.prepare(target, mark)
-        work = _Work(tell, {table: count(of, table) for table in metadata.sorted_tables})
+        work = _Work(tell, {table: count(of, table) for table in CONTENT})
         with reading(target) as present, _writing(target) as to:
-            for table in metadata.sorted_tables:
+            for table in CONTENT:
                 _put_rows(table, work.counted("copying", table, of), present, to)
-            for table in reversed(metadata.sorted_tables):
+            for table in reversed(CONTENT):
                 _remove_rows(table, of, present, to)
         with reading(target) as present:
-            copied = {table.name: _compare(table, work, of, present) for table in metadata.sorted_tables}
+            copied = {table.name: _compare(table, work, of, present) for table in CONTENT}
         left_out = sorted(set(inspect(of).get_table_names()) - set(metadata.tables) - {"alembic_version"})
     if purpose == COPY:
         _check_unchanged(source, began)

@@ -10,7 +10,7 @@ from nofx_grpc.errors import CopyError
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.metadata import key_column
 from nofx_grpc.store.schema import COPY_MARK, SchemaState, create_tables, explained, newest_version, state_of
-from nofx_grpc.store.tables import TIMESTAMPED, metadata
+from nofx_grpc.store.tables import CONTENT, TIMESTAMPED, metadata
 
 COPY = "copy"
 BACKUP = "backup"
@@ -76,7 +76,7 @@ def _take_up(connection: Connection, target: Backend, wanted: Mark) -> bool:
     if found == wanted:
         return True
     # The source has moved on. What was copied may stand in the way of what it holds now.
-    for table in reversed(metadata.sorted_tables):
+    for table in reversed(CONTENT):
         connection.execute(delete(table))
     connection.execute(delete(mark))
     _put(connection, wanted)

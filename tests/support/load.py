@@ -1,0 +1,97 @@
+"""Writers that do not give up: each repeats a call, at one server after the other, until it is answered."""
+
+import asyncio
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from nofx_grpc.v1 import exchanges_pb2 as pb
+from tests.support.service import Client, refusal_of
+
+# After which nobody knows whether it was done; a repeat with the same request id finds out.
+_AGAIN = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+
+
+@dataclass
+class Load:
+    """Creates exchanges of the user `default` at all servers; what was answered, and what was refused meanwhile."""
+
+    addresses: Sequence[str]
+    token: str
+    name: str = "first"
+    writers: int = 8
+    acknowledged: dict[str, int] = field(default_factory=dict)  # id -> revision
+    refused: Counter[str] = field(default_factory=Counter)
+    longest_wait: float = 0.0  # between two answers, whoever got them
+    _last: float = 0.0
+    _stopping: bool = False
+    _task: "asyncio.Task[None] | None" = None
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Write no more, and return when every call that was begun is answered."""
+        self._stopping = True
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        self._last = time.monotonic()
+        clients = [Client(address, self.token) for address in self.addresses]
+        try:
+            await asyncio.gather(*(self._write(clients, number) for number in range(self.writers)))
+        finally:
+            for client in clients:
+                await client.close()
+
+    async def reach(self, more: int) -> None:
+        """Wait until so many calls more are answered."""
+        enough = len(self.acknowledged) + more
+        await self.until(lambda: len(self.acknowledged) >= enough)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(90):
+            while not condition() and not (self._task and self._task.done()):  # noqa: ASYNC110  # what is waited for tells nobody
+                await asyncio.sleep(0.05)
+        if self._task and self._task.done():
+            await self._task  # which raises what has ended it
+
+    async def _write(self, clients: list[Client], writer: int) -> None:
+        turn = writer
+        number = 0
+        while not self._stopping:
+            number += 1
+            exchange = pb.Exchange(name="E", type="cex", api_key=f"key {writer}-{number}")
+            request = pb.CreateExchangeRequest(
+                user_id="default",
+                exchange_id=f"{self.name}-{writer}-{number}",
+                exchange=exchange,
+                request_id=str(uuid.uuid4()),
+            )
+            while (answer := await self._try(clients[turn % len(clients)], request)) is None:
+                turn += 1
+                await asyncio.sleep(0.1)
+            now = time.monotonic()
+            self.longest_wait, self._last = max(self.longest_wait, now - self._last), now
+            self.acknowledged[request.exchange_id] = answer.revision
+
+    async def _try(self, client: Client, request: pb.CreateExchangeRequest) -> pb.Exchange | None:
+        try:
+            answer: pb.Exchange = await client.exchanges.CreateExchange(request, timeout=5)
+        except grpc.aio.AioRpcError as error:
+            if error.code() not in _AGAIN:
+                raise AssertionError(f"{error.code()}: {error.details()} {refusal_of(error)}") from error
+            self.refused[error.code().name] += 1
+            return None
+        return answer
