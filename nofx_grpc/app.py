@@ -22,6 +22,7 @@ from nofx_grpc.rpc.reloading import Looks, Reloading
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.rpc.tls import TlsMaterial, server_credentials, tls_files
 from nofx_grpc.services import build_services
+from nofx_grpc.services.backoff import BackoffOptions
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_pruning import Retention
 from nofx_grpc.services.feed import Feed
@@ -179,6 +180,13 @@ def login_options(settings: Settings) -> LoginOptions:
         token_ttl=timedelta(minutes=settings.login_token_minutes),
         registration_ttl=timedelta(hours=settings.registration_ttl_hours),
         hash_threads=share(settings.password_hash_concurrency, settings),
+        most_waiting=share(settings.password_hash_queue, settings),
+        backoff=BackoffOptions(
+            of_one=settings.login_tries,
+            of_account=settings.login_tries_of_account,
+            of_caller=settings.login_tries_of_caller,
+            longest=timedelta(seconds=settings.login_wait_seconds),
+        ),
     )
 
 

@@ -250,8 +250,8 @@ class StoreFull(ResourceExhausted):
 class RateLimited(ResourceExhausted):
     reason = "RATE_LIMITED"
 
-    def __init__(self, message: str, *, retry_after: float) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, limit: str, retry_after: float) -> None:
+        super().__init__(message, metadata={"limit": limit})
         self.retry_after = retry_after
 
 

@@ -17,7 +17,7 @@ from nofx_grpc.rpc.identity import Tokens
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_pruning import Retention, retain
 from nofx_grpc.services.feed import Feed
-from nofx_grpc.store import accounts, changes, login_tokens, processes, request_ids, tokens
+from nofx_grpc.store import accounts, changes, login_tokens, login_tries, processes, request_ids, tokens
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.live_keys import LiveKeys
 
@@ -27,6 +27,7 @@ PERIOD_SECONDS = 60.0
 # Each batch is a write of its own, so that those who wait to write wait for one batch at most.
 AT_ONCE = 200
 REGISTRATIONS_AT_ONCE = 20
+MOST_LOGIN_TRIES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ class Housekeeping:
         now = self.clock()
         await self._repeat("request_ids", AT_ONCE, request_ids.forget_before, now - self.keeping.request_ids, AT_ONCE)
         await self._repeat("login_tokens", AT_ONCE, login_tokens.forget_before, now, AT_ONCE)
+        await self._repeat("login_tries", AT_ONCE, login_tries.forget_before, now, AT_ONCE)
+        await self._repeat("login_tries", AT_ONCE, login_tries.trim, MOST_LOGIN_TRIES, AT_ONCE)
         await self._repeat("registrations", REGISTRATIONS_AT_ONCE, accounts.remove_expired, REGISTRATIONS_AT_ONCE)
         await self.compact()
         await self._try("decisions", retain(self.decisions, self.retention))

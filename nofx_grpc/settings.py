@@ -198,6 +198,21 @@ class Settings(BaseModel):
     )
     login_token_minutes: int = Field(5, ge=1, le=60, description="Time for the second step of a login.")
     password_hash_concurrency: int = Field(2, ge=1, le=64, description="Passwords hashed at one time.")
+    password_hash_queue: int = Field(
+        64, ge=1, le=10_000, description="Logins that are checked or wait for it at one time; one more is refused."
+    )
+    login_tries: int = Field(
+        5, ge=1, le=1000, description="Failed logins to one account by one caller before the next ones have to wait."
+    )
+    login_tries_of_account: int = Field(
+        20, ge=1, le=100_000, description="The same for one account, whoever calls, but for who logged in before."
+    )
+    login_tries_of_caller: int = Field(
+        100, ge=1, le=1_000_000, description="The same for one caller, whatever account; one is forgotten every 6 s."
+    )
+    login_wait_seconds: float = Field(
+        300, ge=1, le=86_400, description="The longest wait; it begins at a second and doubles with each failure."
+    )
     registration_ttl_hours: int = Field(24, ge=1, le=720, description="Time to complete a registration.")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")

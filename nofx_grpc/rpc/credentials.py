@@ -1,11 +1,12 @@
 """What a caller shows: a bearer token, a client certificate, or both; and whether it calls from this machine."""
 
+import ipaddress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import grpc
 
-from nofx_grpc.errors import Unauthenticated
+from nofx_grpc.errors import InvalidArgument, Unauthenticated, Violation
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # quoted: generic in the stubs only
 
@@ -39,6 +40,25 @@ def credential_of(context: Context) -> Credential:
         raise Unauthenticated("more than one credential: send the metadata 'authorization' once")
     certificate = _certificate_of(context)
     return Credential(shown[0] if shown else None, certificate is None and is_local(context.peer()), certificate)
+
+
+def end_user_of(context: Context) -> str:
+    """The address of whoever wants to log in, as the caller tells it in `nofx-end-user-address`; '' if it does not.
+
+    Of IPv6 the network, because a household has 2^64 addresses.  Raises InvalidArgument.
+    """
+    key = "nofx-end-user-address"
+    text = next((str(value) for name, value in context.invocation_metadata() or () if name == key), "")
+    if not text:
+        return ""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise InvalidArgument(Violation(key, "expected an IPv4 or IPv6 address, without a port")) from None
+    if address.version == 4:
+        return str(address)
+    mapped = address.ipv4_mapped
+    return str(mapped or ipaddress.ip_network((address.packed, 64), strict=False))
 
 
 def is_local(peer: str) -> bool:

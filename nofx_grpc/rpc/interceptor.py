@@ -27,13 +27,14 @@ from nofx_grpc.errors import (
     NofxError,
     NotFound,
     PermissionDenied,
+    RateLimited,
     RequestTooLarge,
     RevisionNotReached,
     Unauthenticated,
     Violation,
 )
 from nofx_grpc.rpc.callers import Callers
-from nofx_grpc.rpc.credentials import Context, Credential, credential_of
+from nofx_grpc.rpc.credentials import Context, Credential, credential_of, end_user_of
 from nofx_grpc.rpc.permissions import Rule
 from nofx_grpc.rpc.status import DETAILS_KEY, status_of
 from nofx_grpc.rpc.streams import OpenStreams
@@ -141,7 +142,7 @@ class Gate:
             outcome = audit.DENIED
         elif isinstance(error, LoginRefused):
             outcome = audit.FAILED
-        elif isinstance(error, Unauthenticated) and self._refusals.spend():
+        elif isinstance(error, Unauthenticated | RateLimited) and self._refusals.spend():
             outcome = audit.DENIED
         else:
             return
@@ -212,6 +213,8 @@ class GatedMethod:
     async def _admit(self, call: Call, context: Context) -> None:
         """Everything that can be said before the request is looked at."""
         await self._identify(call, context)
+        if self._rule.permission == common_pb2.PERMISSION_LOGIN:
+            call.end_user = end_user_of(context)
         remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever the stubs say
         if remaining is not None and remaining <= 0:
             raise DeadlineExceeded

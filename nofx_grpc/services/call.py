@@ -50,6 +50,7 @@ class Call:
     answer_type: type[Message]
     request: Message | None = None
     user_id: str = ""  # the user that the request names
+    end_user: str = ""  # the address of whoever wants to log in, where the caller tells it
     repeat_within: timedelta | None = None  # how long a repeat gets the first answer, if not as long as it is kept
     revision: int = field(default=0, init=False)  # what `nofx-revision` tells the client
 
@@ -129,6 +130,11 @@ class Call:
             revision=self.revision or None,
             request_id=self.request_id,
         )
+
+    @property
+    def caller(self) -> str:
+        """Where tries at logging in come from: the principal, and its end user's address or else its own."""
+        return f"{self.identity.principal} {self.end_user or self.peer.rpartition(':')[0]}"
 
     @property
     def request_id(self) -> str:

@@ -10,23 +10,28 @@ import json
 import secrets
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
+import structlog
 from google.protobuf.message import Message
 
 from nofx_grpc.crypto import otp, passwords
 from nofx_grpc.crypto.envelope import Envelope, Location
-from nofx_grpc.errors import LoginRefused, SecretUnreadable
+from nofx_grpc.errors import LoginRefused, NofxError, RateLimited, SecretUnreadable
+from nofx_grpc.services.backoff import Backoff, BackoffOptions, Try, too_soon
 from nofx_grpc.services.call import Call
 from nofx_grpc.store import audit, login_tokens, revisions, users
 from nofx_grpc.store.engine import Connection
+from nofx_grpc.store.login_tries import Blocked
 from nofx_grpc.store.users import User
+
+logger = structlog.get_logger(__name__)
 
 _TOKEN_CONTEXT = ("login_token",)
 _ATTEMPTS = 3
@@ -43,6 +48,8 @@ class LoginOptions:
     token_ttl: timedelta = timedelta(minutes=5)
     registration_ttl: timedelta = timedelta(hours=24)
     hash_threads: int = 2
+    most_waiting: int = 64
+    backoff: BackoffOptions = field(default_factory=BackoffOptions)
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -66,6 +73,13 @@ class LoginToken(NamedTuple):
     expires_at: datetime
 
 
+@dataclass(slots=True)
+class Attempt:
+    """One attempt; `half_done` once the password was right and a code is still due."""
+
+    half_done: bool = False
+
+
 class HashChanged(Exception):
     """The hash that a proof is about is not the stored one any more: check the password again."""
 
@@ -76,28 +90,64 @@ class Logins:
     def __init__(self, envelope: Envelope, options: LoginOptions) -> None:
         self._envelope, self.options = envelope, options
         self._threads = ThreadPoolExecutor(options.hash_threads, thread_name_prefix="nofx-password")
+        self._backoff = Backoff(options.backoff)
+        self._waiting = 0
+
+    async def new_hash(self, password: str) -> str:
+        """A new hash of a password.  Raises RateLimited if too many wait already."""
+        with self._place():
+            return await self.hash(password)
 
     async def hash(self, password: str) -> str:
-        """A new hash of a password."""
+        """As `new_hash`, in an attempt, which has its place."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, passwords.hash_password, password)
 
     @asynccontextmanager
-    async def attempt(self, call: Call) -> AsyncIterator[None]:
-        """Let a refusal leave no sooner than the floor after its arrival, and put an unreadable OTP secret on record.
+    async def attempt(self, call: Call, account: Callable[[Connection], str]) -> AsyncIterator[Attempt]:
+        """Count an attempt at the account that `account` finds until it has succeeded, let a refusal leave no sooner
+        than the floor after its arrival, and put an unreadable OTP secret on record.
 
-        The record of a refusal itself is made where all of them are: in front of the handlers.
+        The record of a refusal itself is made where all of them are: in front of the handlers.  Raises RateLimited: at
+        once where too many wait for their turn, at the floor where the account or the caller is to wait.
         """
         arrived = self.options.monotonic()
         try:
-            yield
+            with self._place():
+                made = await self._backoff.begin(call, account)
+                attempt = Attempt()
+                yield attempt
+                await self._settle(
+                    self._backoff.give_back if attempt.half_done else self._backoff.succeeded, call, made
+                )
         except LoginRefused:
             # Whoever goes away before the floor has taken the silence for an answer: the refusal goes on record too.
             with suppress(asyncio.CancelledError):
                 await self._wait_for_floor(arrived)
             raise
+        except Blocked as blocked:
+            await self._wait_for_floor(arrived)
+            raise too_soon(blocked.remaining) from None
         except SecretUnreadable as error:
             await call.record(audit.FAILED, error.reason)
             raise
+
+    async def _settle(self, settle: Callable[[Call, Try], Awaitable[None]], call: Call, made: Try) -> None:
+        """What has succeeded stays so, whether or not the tries before it can be forgotten."""
+        try:
+            await settle(call, made)
+        except NofxError:
+            logger.warning("login_tries_not_settled", exc_info=True)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Have a place among those whose passwords are hashed or wait for it.  Raises RateLimited if there is none."""
+        if self._waiting >= self.options.most_waiting:
+            raise RateLimited("too many logins at this moment", limit="logins_waiting", retry_after=1.0)
+        self._waiting += 1
+        try:
+            yield
+        finally:
+            self._waiting -= 1
 
     async def write_with_password(
         self,
@@ -208,3 +258,18 @@ def _prove(user_id: str, hash: str, password: str) -> Proof:
 
 def _digest(hash: str) -> str:
     return sha256(hash.encode()).hexdigest()
+
+
+def account_of_email(email: str) -> Callable[[Connection], str]:
+    """The account of an e-mail, for counting attempts; one that does not exist counts like one that does."""
+
+    def find(connection: Connection) -> str:
+        user = users.find_by_email(connection, email)
+        return f"user {user.id}" if user else f"nobody {users.key_of_email(email)}"
+
+    return find
+
+
+def account_of_id(user_id: str) -> Callable[[Connection], str]:
+    """The account of a user id, whether or not there is one; none for ''."""
+    return lambda _: f"user {user_id}" if user_id else ""

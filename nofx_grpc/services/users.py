@@ -18,7 +18,14 @@ from nofx_grpc.services import config_keys
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.convert import to_timestamp
 from nofx_grpc.services.fields import ResourceFields
-from nofx_grpc.services.logins import LoginOptions, Logins, otp_location, spend_token
+from nofx_grpc.services.logins import (
+    LoginOptions,
+    Logins,
+    account_of_email,
+    account_of_id,
+    otp_location,
+    spend_token,
+)
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.store import accounts, revisions, system_config, users
 from nofx_grpc.store.engine import Connection
@@ -81,7 +88,7 @@ class Users:
         check_password("password", request.password)
         secret = otp.new_secret(os.urandom)
         draft = self._with_secret(new_user(new_id(), request.email), secret)
-        draft = replace(draft, password_hash=await self._logins.hash(request.password))
+        draft = replace(draft, password_hash=await self._logins.new_hash(request.password))
 
         def work(connection: Connection) -> User:
             code = code_to_spend(connection, request.beta_code)
@@ -101,7 +108,7 @@ class Users:
             self._logins.accept_code(connection, user, request.otp_code)
             return accounts.complete(connection, user)
 
-        async with self._logins.attempt(call):
+        async with self._logins.attempt(call, account_of_id(request.user_id)):
             return await call.write(lambda user: pb.CompleteRegistrationResponse(user=to_proto(user)), work)
 
     async def Authenticate(self, request: pb.AuthenticateRequest, call: Call) -> pb.AuthenticateResponse:
@@ -112,10 +119,12 @@ class Users:
             return pb.AuthenticateResponse(user=logged_in(connection, user))
 
         call.repeat_within = self._logins.options.token_ttl
-        async with self._logins.attempt(call):
-            return await self._logins.write_with_password(
+        async with self._logins.attempt(call, account_of_email(request.email)) as attempt:
+            answer = await self._logins.write_with_password(
                 call, users.find_by_email, request.email, request.password, lambda answer: answer, work
             )
+            attempt.half_done = answer.HasField("otp_challenge")
+            return answer
 
     async def VerifyOtp(self, request: pb.VerifyOtpRequest, call: Call) -> pb.VerifyOtpResponse:
         call.repeat_within = self._logins.options.token_ttl
@@ -127,13 +136,13 @@ class Users:
             self._logins.accept_code(connection, user, request.otp_code)
             return pb.VerifyOtpResponse(user=logged_in(connection, user))
 
-        async with self._logins.attempt(call):
+        async with self._logins.attempt(call, account_of_id(call.user_id)):
             return await call.write(lambda answer: answer, work)
 
     async def ChangePassword(self, request: pb.ChangePasswordRequest, call: Call) -> pb.ChangePasswordResponse:
         check_password("new_password", request.new_password)
 
-        async with self._logins.attempt(call):
+        async with self._logins.attempt(call, account_of_id(request.user_id)):
             new_hash = await self._logins.hash(request.new_password)
 
             def work(connection: Connection, user: User) -> User:
@@ -152,7 +161,7 @@ class Users:
     async def SetPassword(self, request: pb.SetPasswordRequest, call: Call) -> pb.SetPasswordResponse:
         check_not_template(request.user_id)
         check_password("password", request.password)
-        new_hash = await self._logins.hash(request.password)
+        new_hash = await self._logins.new_hash(request.password)
 
         def work(connection: Connection) -> User:
             user = users.resource.get(connection, request.user_id)
@@ -176,7 +185,7 @@ class Users:
             return reset(connection, user)
 
         if request.HasField("password") or request.HasField("otp_code"):
-            async with self._logins.attempt(call):
+            async with self._logins.attempt(call, account_of_id(request.user_id)):
                 return await self._logins.write_with_password(
                     call,
                     users.resource.find,
