@@ -260,7 +260,9 @@ def _can_notify(connection: Connection) -> bool:
     """Whether the database knows NOTIFY: not each that speaks PostgreSQL's protocol does."""
     try:
         connection.exec_driver_sql(notify(0))
-    except DBAPIError:
+    except DBAPIError as error:
+        if _is_lost(error):
+            raise
         return False
     return True
 

@@ -1,5 +1,6 @@
 """The charts of the report, as SVG without scripts."""
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -11,6 +12,9 @@ from pygal.style import Style
 from nofx_grpc.cli.wording import money, percent
 from nofx_grpc.redaction import escaped
 from nofx_grpc.v1 import performance_pb2 as pb
+
+# pygal adds a finder for its maps that Python has no use for since 3.4, and over which others stumble.
+sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
 
 _WIDTH: Final = 960
 _TICKS: Final = 5
