@@ -54,8 +54,7 @@ _TIMELINE = (
     "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
     " FROM pg_control_system()"
 )
-# What speaks PostgreSQL's protocol may know no such function, or not let everybody ask.
-_NO_TIMELINE = {"42883", "42501", "0A000"}
+_NO_TIMELINE = {"42883", "42501", "0A000"}  # other engines may not know the function, or not let everybody ask
 
 
 @dataclass(frozen=True, slots=True)
