@@ -134,11 +134,11 @@ class ConfigStream:
 
     async def _chunks(self, found: Look) -> AsyncGenerator[tuple[list[Key], bool], None]:
         """The keys to be read, a few at a time, and whether they are the last."""
-        keys = list(found.keys)
-        for start in range(0, len(keys), CHUNK):
-            yield keys[start : start + CHUNK], not found.everything and start + CHUNK >= len(keys)
         if not found.everything:
+            for start in range(0, len(found.keys), CHUNK):
+                yield found.keys[start : start + CHUNK], start + CHUNK >= len(found.keys)
             return
+        # None of the found keys may be left out of its page: it would count as read at the page's revision.
         covered, last, more = Covered(), FIRST, True
         while more:
             page, revision = await self._db.scan(_keys, self._user_id, last)
@@ -148,8 +148,8 @@ class ConfigStream:
             else:
                 covered.add_rest(revision)
                 self._seen.add_pages(covered)
-            if rest := [key for key in page if key not in found.keys]:
-                yield rest, not more
+            if page:
+                yield page, not more
 
     async def _close(self) -> list[Batch] | None:
         """The last batches, where others write so often that nothing else would come to an end.

@@ -183,6 +183,29 @@ async def test_a_watch_resumes_from_a_revision(service: RunningService) -> None:
     assert await mirror.settled(await service.revision()) == [first]
 
 
+async def test_a_trader_that_changes_while_all_are_sent_again_is_not_missed(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await fleet(service, 3)
+    seen, history = await service.revision(), service.app.db.history_id
+    await rename(service, ids[0])
+    setting = system_config_pb2.ConfigSetting(key="max_daily_loss", value="7")
+    await service.client().system_config.SetSystemConfig(system_config_pb2.SetSystemConfigRequest(settings=[setting]))
+    scan, renamed = service.app.db.scan, asyncio.Event()
+
+    async def disturbed(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = await scan(fn, *args, **kwargs)
+        if fn.__name__ == "_read" and not renamed.is_set():
+            renamed.set()
+            await rename(service, ids[0], "the newest")
+        return answer
+
+    monkeypatch.setattr(service.app.db, "scan", disturbed)
+    mirror = Mirror(service.client("engine"), start_revision=seen, history_id=history)
+    await mirror.settled(seen + 3)
+    assert renamed.is_set() and without_revisions(mirror.configs) == without_revisions(await whole(service, *ids))
+
+
 async def test_a_watch_cannot_resume_from_anywhere(service: RunningService) -> None:
     engine, history = service.client("engine"), service.app.db.history_id
     await fleet(service, 1)
