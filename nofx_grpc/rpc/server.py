@@ -128,6 +128,8 @@ def channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(options.shared)),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
+        # Without this one gRPC waits for a minute, whatever the one above says.
+        ("grpc.http2.ping_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(options.keepalive_min_ping_seconds)),
     ]

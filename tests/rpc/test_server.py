@@ -16,7 +16,9 @@ from nofx_grpc.rpc.listening import check_free, socket_lock
 from nofx_grpc.rpc.server import ServerOptions, channel_options
 from nofx_grpc.settings import Settings
 from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2, traders_pb2, watch_pb2
-from tests.support.service import RunningService, running_service
+from tests.support.proxy import proxy_to
+from tests.support.service import Client, RunningService, running_service
+from tests.support.watching import Watching
 
 Code = grpc.StatusCode
 Status = health_pb2.HealthCheckResponse
@@ -61,6 +63,7 @@ def test_the_settings_become_the_options_of_grpc() -> None:
         "grpc.so_reuseport": 0,
         "grpc.keepalive_time_ms": 11_500,
         "grpc.keepalive_timeout_ms": 12_000,
+        "grpc.http2.ping_timeout_ms": 12_000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.min_ping_interval_without_data_ms": 13_000,
         "grpc.max_connection_age_ms": 14_000,
@@ -90,6 +93,22 @@ async def test_an_old_connection_takes_no_new_calls_and_those_in_progress_go_on(
                 await asyncio.sleep(0.1)
         await service.add_users("ada")
         assert (await stream.read()).changes
+
+
+@pytest.mark.slow
+async def test_a_client_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    env = {"NOFX_GRPC_KEEPALIVE_SECONDS": "1", "NOFX_GRPC_KEEPALIVE_TIMEOUT_SECONDS": "1"}
+    async with running_service(tmp_path, env=env) as service, proxy_to(lambda: service.address) as proxy:
+        silent = Client(proxy.address, service.token("viewer"))
+        watching = Watching(silent)
+        await watching.synced()
+        await asyncio.sleep(4)  # quiet for more pings than gRPC sends without data by default
+        assert service.app.feed.readers == 1
+        proxy.silence()
+        async with asyncio.timeout(45):  # gRPC's own time-out is a minute
+            while service.app.feed.readers:  # noqa: ASYNC110 - what is waited for tells nobody
+                await asyncio.sleep(0.1)
+        await silent.close()
 
 
 # ---- health
