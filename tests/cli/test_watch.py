@@ -64,9 +64,9 @@ class Watching:
 
 @contextmanager
 def watching(*arguments: str, env: Mapping[str, str]) -> Iterator[Watching]:
-    process = subprocess.Popen(
-        [COMMAND, "watch", *arguments], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Whoever runs the tests in the background may have Ctrl-C ignored, which is inherited.
+    command = ["env", "--default-signal=INT", COMMAND, "watch", *arguments]
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with process:
         try:
             yield Watching(process)
