@@ -1,5 +1,6 @@
 """The command `nofx-grpc`."""
 
+import os
 import sys
 import traceback
 
@@ -10,6 +11,9 @@ from nofx_grpc.errors import NofxError
 def main(argv: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    # gRPC's core writes bytes of its peers into the log as they came, so that anybody who connects could forge lines of
+    # it.  It asks for its verbosity once, when it is imported; workers inherit it.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         _run(arguments)
     except SystemExit as end:

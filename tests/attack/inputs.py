@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 from tests.attack import texts
 from tests.support.rpcs import METHODS, permission_of
 
+HIDDEN = "hidden-from-the-fuzz"
 ROLES = ("admin", "gateway", "engine", "viewer")
 MAY = {
     "READ": ROLES,
@@ -98,13 +99,18 @@ class Inputs:
         return Input(method, raw, metadata, kind, role)
 
     def learn(self, message: Message) -> None:
-        """Remember what an answer holds that a later request may hold, too."""
+        """Remember what an answer holds that a later request may hold, too; nothing of the user that is to stay."""
         for descriptor, value in message.ListFields():
             if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
                 for below in list(value)[:3] if descriptor.is_repeated else [value]:
                     if below.DESCRIPTOR.name not in {"Token", "Timestamp"}:  # nobody revokes our own tokens
                         self.learn(below)
-            elif descriptor.type == FieldDescriptor.TYPE_STRING and not descriptor.is_repeated and value:
+            elif (
+                descriptor.type == FieldDescriptor.TYPE_STRING
+                and not descriptor.is_repeated
+                and value
+                and HIDDEN not in value
+            ):
                 self.seen[descriptor.name.removeprefix("next_")].append(value)
 
     def message(self, chance: random.Random, message: Message, bold: float, depth: int = 0) -> Message:
