@@ -77,17 +77,17 @@ class PastPostgresql:
                 self._connection.execute(sql.replace("?", "%s").encode(), parameters)
 
     def back_up(self) -> None:
-        again = [f"CREATE TABLE backed_up.{table} AS TABLE {table}" for table in self._tables]
+        again = [f"CREATE TABLE saved.{table} AS TABLE {table}" for table in self._tables]
         one_moment = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         self.execute(
-            (one_moment,), ("DROP SCHEMA IF EXISTS backed_up CASCADE",), ("CREATE SCHEMA backed_up",), *((sql,) for sql in again)
+            (one_moment,), ("DROP SCHEMA IF EXISTS saved CASCADE",), ("CREATE SCHEMA saved",), *((sql,) for sql in again)
         )
 
     def restore(self) -> None:
         self.execute(
             ("SET LOCAL session_replication_role = replica",),  # rows in any order, and no triggers
             *((f"DELETE FROM {table}",) for table in self._tables),  # noqa: S608  # names of ours
-            *((f"INSERT INTO {table} TABLE backed_up.{table}",) for table in self._tables),
+            *((f"INSERT INTO {table} TABLE saved.{table}",) for table in self._tables),
         )
 
 
