@@ -80,7 +80,10 @@ class PastPostgresql:
         again = [f"CREATE TABLE saved.{table} AS TABLE {table}" for table in self._tables]
         one_moment = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
         self.execute(
-            (one_moment,), ("DROP SCHEMA IF EXISTS saved CASCADE",), ("CREATE SCHEMA saved",), *((sql,) for sql in again)
+            (one_moment,),
+            ("DROP SCHEMA IF EXISTS saved CASCADE",),
+            ("CREATE SCHEMA saved",),
+            *((sql,) for sql in again),
         )
 
     def restore(self) -> None:
