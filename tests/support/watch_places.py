@@ -68,6 +68,9 @@ class PastPostgresql:
         self._connection: psycopg.Connection[Any] = shared_server().connect(database_of(url))
         self._tables = [name for (name,) in self.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
 
+    def close(self) -> None:
+        self._connection.close()
+
     def rows(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(sql.replace("?", "%s").encode(), parameters).fetchall()
 
@@ -192,7 +195,11 @@ def replicas(directory: Path) -> Iterator[Servers]:
     with new_postgresql(first) as env:
         shutil.copytree(first, second)
         envs = [environment(data, **SETTINGS) | env for data in (first, second)]
-        yield Servers(PastPostgresql(env["NOFX_GRPC_DATABASE_URL"]), envs, directory / "log")
+        past = PastPostgresql(env["NOFX_GRPC_DATABASE_URL"])
+        try:
+            yield Servers(past, envs, directory / "log")
+        finally:
+            past.close()
 
 
 PLACES = {"one": contextmanager(one), "workers": contextmanager(workers), "replicas": contextmanager(replicas)}
