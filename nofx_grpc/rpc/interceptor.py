@@ -192,6 +192,8 @@ class GatedMethod:
             await self._admit(call, context)
             request = self._parse(raw)
             await self._check(call, request)
+            # Before anything can end the stream: ended in its first answer, gRPC would send this twice and fail.
+            await context.send_initial_metadata(())
             with self._gate.streams.opened(call, credential_of(context), self._rule.permission):
                 async with aclosing(self._behavior(request, call)) as answers:
                     async for answer in answers:

@@ -3,10 +3,12 @@
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
+from nofx_grpc.services import watch
 from nofx_grpc.store import tokens
 from nofx_grpc.v1 import traders_pb2 as pb
 from tests.support.clock import FakeClock
@@ -72,6 +74,19 @@ async def test_streams_end_at_once_with_the_server(service: RunningService) -> N
         assert refusal.retry_seconds
     await asyncio.wait_for(stopping, SECONDS)
     assert service.app.feed.readers == 0
+
+
+async def test_a_stream_that_is_ended_while_its_first_answer_leaves_is_told_why(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responses = watch._responses
+
+    def ended_now(*arguments: Any) -> Any:
+        asyncio.get_running_loop().call_soon(service.app.server._streams.stop)
+        return responses(*arguments)
+
+    monkeypatch.setattr(watch, "_responses", ended_now)
+    await ended(Watching(service.client()).call, Code.UNAVAILABLE, "SHUTTING_DOWN")
 
 
 async def test_a_slow_reader_is_told_where_to_resume_and_nobody_else_waits(tmp_path: Path) -> None:
