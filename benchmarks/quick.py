@@ -123,6 +123,7 @@ async def measure() -> list[Case]:
         echo_socket, socket = f"unix:{data_dir.parent}/echo.sock", f"unix:{data_dir.parent}/bench.sock"
         echo, _ = stack.enter_context(server("-m", "benchmarks.echo_server", echo_socket))
         env = {"NOFX_GRPC_DATA_DIR": str(data_dir), "NOFX_GRPC_LISTEN": socket}
+        env["NOFX_GRPC_REVEALS_AT_ONCE"] = "10000000"  # what is measured is how many there can be
         service, _ = stack.enter_context(server("server.py", **env))
         admin = (data_dir / "tokens/admin").read_text()
         engine = (data_dir / "tokens/engine").read_text()

@@ -47,6 +47,8 @@ class Server:
             "NOFX_GRPC_DATA_DIR": str(self._data),
             "NOFX_GRPC_LISTEN": self.address,
             "NOFX_GRPC_MAX_CONCURRENT_RPCS": str(WATCHERS + 100),
+            "NOFX_GRPC_MAX_CALLS_PER_PRINCIPAL": str(WATCHERS + 100),
+            "NOFX_GRPC_MAX_STREAMS_PER_PRINCIPAL": str(WATCHERS + 100),
             "DATA_ENCRYPTION_KEY": nofx_db.KEY,
         }
         self.pid = self._stack.enter_context(server("server.py", **env))[0].pid

@@ -21,6 +21,7 @@ from nofx_grpc.rpc.policy import policy_file
 from nofx_grpc.rpc.reloading import Looks, Reloading
 from nofx_grpc.rpc.server import Server, ServerOptions
 from nofx_grpc.rpc.tls import TlsMaterial, server_credentials, tls_files
+from nofx_grpc.rpc.usage import UsageLimits
 from nofx_grpc.services import build_services
 from nofx_grpc.services.backoff import BackoffOptions
 from nofx_grpc.services.decision_keeping import DecisionKeeping
@@ -76,7 +77,10 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     envelope = keys.envelope
     pages = Pages(envelope, clock, timedelta(hours=settings.page_token_ttl_hours), settings.max_page_bytes)
     limits = Limits(
-        settings.max_request_bytes, settings.min_revision_wait_seconds, share(REFUSALS_ON_RECORD_PER_MINUTE, settings)
+        settings.max_request_bytes,
+        settings.min_revision_wait_seconds,
+        share(REFUSALS_ON_RECORD_PER_MINUTE, settings),
+        usage_limits(settings),
     )
     tls = tls_of(settings)
     policy = policy_file(settings.mtls_policy) if settings.mtls_policy else None
@@ -187,6 +191,15 @@ def login_options(settings: Settings) -> LoginOptions:
             of_caller=settings.login_tries_of_caller,
             longest=timedelta(seconds=settings.login_wait_seconds),
         ),
+    )
+
+
+def usage_limits(settings: Settings) -> UsageLimits:
+    return UsageLimits(
+        calls=share(settings.max_calls_per_principal, settings),
+        streams=share(settings.max_streams_per_principal, settings),
+        reveals_per_second=share(settings.reveals_per_second, settings),
+        reveals_at_once=share(settings.reveals_at_once, settings),
     )
 
 

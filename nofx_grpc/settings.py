@@ -126,6 +126,26 @@ class Settings(BaseModel):
     max_concurrent_rpcs: int = Field(
         1024, ge=1, le=100_000, description="Calls in progress at one time; one more is refused."
     )
+    max_calls_per_principal: int = Field(
+        default_factory=lambda data: max(1, data["max_concurrent_rpcs"] * 3 // 4),
+        ge=1,
+        le=100_000,
+        description="Calls of one principal (a token, a certificate) in progress at one time; one more is refused.",
+        json_schema_extra={"shown": "three quarters of the above"},
+    )
+    max_streams_per_principal: int = Field(
+        default_factory=lambda data: max(1, data["max_concurrent_rpcs"] // 2),
+        ge=1,
+        le=100_000,
+        description="Streams among these.",
+        json_schema_extra={"shown": "half of all calls"},
+    )
+    reveals_per_second: int = Field(
+        200, ge=1, le=1_000_000, description="Reveals of one principal a second; a stream counts once."
+    )
+    reveals_at_once: int = Field(
+        10_000, ge=1, le=10_000_000, description="Reveals that a principal may make at once after a rest."
+    )
     keepalive_seconds: float = Field(60, ge=1, le=7200, description="A silent connection is pinged this often.")
     keepalive_timeout_seconds: float = Field(
         20, ge=1, le=600, description="A connection that leaves a ping unanswered for this long is closed."

@@ -8,8 +8,8 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, aclosing
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 
 import grpc
@@ -38,6 +38,7 @@ from nofx_grpc.rpc.credentials import Context, Credential, credential_of, end_us
 from nofx_grpc.rpc.permissions import Rule
 from nofx_grpc.rpc.status import DETAILS_KEY, status_of
 from nofx_grpc.rpc.streams import OpenStreams
+from nofx_grpc.rpc.usage import UsageLimits, Usages
 from nofx_grpc.rpc.validation import MessageRules
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.store import audit, revisions
@@ -47,6 +48,7 @@ from nofx_grpc.v1 import common_pb2
 logger = structlog.get_logger(__name__)
 
 ANONYMOUS = Identity("anonymous", "", frozenset())
+_REVEALS = (common_pb2.PERMISSION_REVEAL, common_pb2.PERMISSION_REVEAL_SYSTEM)
 _REVISION = re.compile("[0-9]{1,19}")
 _POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.3
@@ -55,13 +57,14 @@ REFUSALS_ON_RECORD_PER_MINUTE = 60
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a request may be at most, how long a call waits for the revision that it asks for, and how many refused
-    credentials go on record in a minute.
+    """What a request may be at most, how long a call waits for the revision that it asks for, how many refused
+    credentials go on record in a minute; what a principal may have in flight and reveal.
     """
 
     request_bytes: int = 4 * 1024 * 1024
     min_revision_seconds: float = 5.0
     refusals_on_record: int = REFUSALS_ON_RECORD_PER_MINUTE
+    usage: UsageLimits = field(default_factory=UsageLimits)
 
 
 class Gate:
@@ -72,6 +75,7 @@ class Gate:
         self.rules = MessageRules()
         self._callers = callers
         self._refusals = RefusalBudget(limits.refusals_on_record)
+        self.usages = Usages(limits.usage)
         self.streams = OpenStreams(self._identify_again)
 
     def handler(self, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
@@ -169,7 +173,8 @@ class GatedMethod:
             await self._admit(call, context)
             request = self._parse(raw)
             await self._check(call, request)
-            answer: Message = await self._behavior(request, call)
+            with self._in_flight(call, stream=False):
+                answer: Message = await self._behavior(request, call)
             return self._finish(call, context, answer)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
@@ -180,7 +185,8 @@ class GatedMethod:
             await self._admit(call, context)
             if call.identity.user_id:
                 self._check_open_to_scoped()
-            with self._gate.streams.opened(call, credential_of(context), self._rule.permission, upload=True):
+            opened = self._gate.streams.opened(call, credential_of(context), self._rule.permission, upload=True)
+            with self._in_flight(call, stream=True), opened:
                 answer: Message = await self._behavior(self._requests(stream), call)
             return self._finish(call, context, answer)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
@@ -192,13 +198,14 @@ class GatedMethod:
             await self._admit(call, context)
             request = self._parse(raw)
             await self._check(call, request)
-            # Before anything can end the stream: ended in its first answer, gRPC would send this twice and fail.
-            await context.send_initial_metadata(())
-            with self._gate.streams.opened(call, credential_of(context), self._rule.permission):
-                async with aclosing(self._behavior(request, call)) as answers:
-                    async for answer in answers:
-                        # An answer that many streams share comes as bytes.
-                        await context.write(answer if isinstance(answer, bytes) else answer.SerializeToString())
+            with self._in_flight(call, stream=True):
+                # Before anything can end the stream: ended in its first answer, gRPC would send this twice and fail.
+                await context.send_initial_metadata(())
+                with self._gate.streams.opened(call, credential_of(context), self._rule.permission):
+                    async with aclosing(self._behavior(request, call)) as answers:
+                        async for answer in answers:
+                            # An answer that many streams share comes as bytes.
+                            await context.write(answer if isinstance(answer, bytes) else answer.SerializeToString())
             context.set_trailing_metadata(self._gate.metadata(call))
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
@@ -208,6 +215,10 @@ class GatedMethod:
             request = self._parse(raw)
             self._gate.rules.check(request)
             yield request
+
+    def _in_flight(self, call: Call, *, stream: bool) -> AbstractContextManager[None]:
+        reveal = self._rule.permission in _REVEALS
+        return self._gate.usages.in_flight(call.identity.principal, stream=stream, reveal=reveal)
 
     def _call(self, context: Context) -> Call:
         return self._gate.call(self._name, context, self._answer_type)
