@@ -147,7 +147,7 @@ def test_reports_for_people(tmp_path: Path) -> None:
     env = environment(tmp_path / "data", **KEY)
     command("migrate", env=env)
     made = run("backup", str(tmp_path / "backup"), env=env).stdout
-    assert "Backed up revision 1 to" in made and "Keep the master key elsewhere" in made
+    assert "Backed up revision 1 to" in made and "Keep the master key elsewhere" in " ".join(made.split())
     restored = run("restore", str(tmp_path / "backup"), "--to", f"sqlite:///{tmp_path}/restored.db", env=env).stdout
     assert "Watchers take a new snapshot. 4 tokens are valid" in " ".join(restored.split())
     url = f"sqlite:///{tmp_path}/restored.db"
