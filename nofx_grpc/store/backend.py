@@ -1,14 +1,14 @@
 """What the two engines have to tell apart.  Everything else in the store is the same SQL on both."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import URL, Connection, Table, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 
-from nofx_grpc.errors import NofxError, SettingsError
+from nofx_grpc.errors import NofxError, SettingsError, StoreUnavailable
 from nofx_grpc.store.metadata import Timestamped
 from nofx_grpc.store.reads import BoundedReads, Follow
 from nofx_grpc.store.sqlite import SqliteBackend
@@ -19,6 +19,17 @@ class WriteLock(Protocol):
 
     def acquire(self, timeout: float) -> bool: ...
     def release(self) -> None: ...
+
+
+@contextmanager
+def holding(lock: WriteLock, timeout: float) -> Iterator[None]:
+    """Hold the lock for the block.  Raises StoreUnavailable if it cannot be had in time."""
+    if not lock.acquire(timeout):
+        raise StoreUnavailable("the database is locked by another process")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class Listener(Protocol):

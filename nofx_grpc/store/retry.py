@@ -10,14 +10,19 @@ T = TypeVar("T")
 
 _FIRST_PAUSE_SECONDS = 0.1
 _RETRIES = 5
+_MOST_SECONDS = 4.0
 
 
 def pauses() -> Iterator[float]:
     """How long to wait before each further try: up to three seconds together, enough for a database to restart.
 
-    Jittered, so that those who failed together do not come back together.
+    Jittered, so that those who failed together do not come back together.  Where the tries themselves take long, there
+    are fewer: callers give up, too.
     """
+    until = time.monotonic() + _MOST_SECONDS
     for retry in range(_RETRIES):
+        if time.monotonic() > until:
+            return
         yield _FIRST_PAUSE_SECONDS * 2**retry * random.uniform(0.5, 1.0)  # noqa: S311  # no secret hangs on it
 
 

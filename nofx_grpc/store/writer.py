@@ -8,7 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -19,11 +19,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.crypto.envelope import Envelope
-from nofx_grpc.errors import ShuttingDown, StoreUnavailable
+from nofx_grpc.errors import ShuttingDown, StoreFull, StoreUnavailable
 from nofx_grpc.store import jobs, revisions
 from nofx_grpc.store.audit import audit_log
 from nofx_grpc.store.audit_chain import Chain
-from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.backend import Backend, holding
 from nofx_grpc.store.history import connect
 from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost
 from nofx_grpc.store.reads import Follow, discard, read_committed
@@ -115,31 +115,22 @@ class GroupCommitWriter:
     def _run_batch(self, batch: list[Job]) -> None:
         """Run as many queued functions as fit into one transaction; `batch` has the first, and grows by the others."""
         try:
-            with self._locked():
-                self._begin()
+            with holding(self._backend.write_lock, self._lock_timeout):
+                retrying(self._begin, self._may_run_again)
                 self._transaction(batch)
         except Exception as error:  # noqa: BLE001  # a thread that ends would leave all later callers without an answer
             self._refuse(batch, error)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if not self._backend.write_lock.acquire(self._lock_timeout):
-            raise StoreUnavailable("the database is locked by another process")
-        try:
-            yield
-        finally:
-            self._backend.write_lock.release()
-
     def _begin(self) -> None:
-        """Begin a transaction, on a new connection if the old one is lost.  Raises Refused."""
+        """Begin a transaction.  Raises Refused."""
+        self._batch, self._claimed = revisions.Batch(), False
         try:
-            retrying(self._try_to_begin, self._backend.is_transient)
+            self._begin_where_it_can()
         except Exception as error:
             raise Refused from error
-        self._batch = revisions.Batch()
-        self._claimed = False
 
-    def _try_to_begin(self) -> None:
+    def _begin_where_it_can(self) -> None:
+        """Begin on the connection, or on a new one if it is lost."""
         try:
             self._connection.exec_driver_sql(self._backend.begin_write)
         except Exception:
@@ -207,8 +198,7 @@ class GroupCommitWriter:
         started = time.monotonic()
         yield batch[0]
         while len(batch) < self._batch_size and time.monotonic() - started <= self._batch_seconds:
-            job = self._next()
-            if job is None:
+            if (job := self._next()) is None:
                 return
             batch.append(job)
             yield job
@@ -241,6 +231,8 @@ class GroupCommitWriter:
                 self._on_driver("ROLLBACK TO SAVEPOINT job")
             self._batch.revision, self._batch.stored = before
             job.error = self._public(error)
+            if isinstance(job.error, StoreFull | StoreUnavailable):  # which whoever runs the service must know of
+                logger.warning("write_refused", jobs=1, error=jobs.text_of(error))
         else:
             job.scope = scope
             self._seen = scope.revision or self._seen
@@ -249,7 +241,10 @@ class GroupCommitWriter:
             self._on_driver("RELEASE SAVEPOINT job")
 
     def _recover(self, batch: list[Job], error: Exception) -> None:
-        """Run each job of a batch that did not commit once more, alone; what fails again gets its own error."""
+        """Run each job of a batch that did not commit once more, alone; what fails again gets its own error.
+
+        Where the database is gone all get that one, for each would wait as long to be told the same.
+        """
         for job in batch:
             job.outcome = job.error = job.scope = None
         self._rollback()
@@ -262,11 +257,12 @@ class GroupCommitWriter:
         for position, job in enumerate(batch):
             try:
                 retrying(partial(self._alone, job), self._may_run_again)
-            except Refused as failure:
-                jobs.fail(batch[position:], self._public(failure))
-                return
             except Exception as failure:  # noqa: BLE001  # handed to the caller
                 job.error = self._public(failure)
+                gone = isinstance(failure, Refused) or self._backend.is_lost(self._connection)
+                if gone and not isinstance(failure, CommitUncertain):
+                    jobs.fail(batch[position:], job.error)
+                    return
 
     def _alone(self, job: Job) -> None:
         """Run one job in a transaction of its own.  Raises what it raises where that took the transaction with it."""
@@ -281,7 +277,7 @@ class GroupCommitWriter:
         self.revision = self._seen
 
     def _may_run_again(self, error: Exception) -> bool:
-        return not isinstance(error, CommitUncertain | Refused) and self._backend.is_transient(jobs.cause_of(error))
+        return not isinstance(error, CommitUncertain) and self._backend.is_transient(jobs.cause_of(error))
 
     def _rollback(self) -> None:
         """Roll back what is left of the transaction."""

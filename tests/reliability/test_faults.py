@@ -5,7 +5,6 @@ After each fault: what was acknowledged is there, nothing was done twice, and re
 
 import asyncio
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import grpc
 import pytest
 
 from nofx_grpc.v1 import watch_pb2
+from tests.reliability.support import check
 from tests.support.cluster import Cluster, cluster
 from tests.support.load import Load
 from tests.support.processes import ServerProcess, environment, serving
@@ -114,21 +114,6 @@ FAULTS: dict[str, Callable[[Place], Awaitable[None]]] = {
 }
 
 
-def check(place: Place, *, lost: int = 0) -> None:
-    """What was acknowledged is there, but for so many; nothing twice, and no gap."""
-    rows = place.node.execute("SELECT id, revision FROM change_log WHERE kind = 'exchange' AND operation = 'create'")
-    made = dict(rows)
-    twice = {id: times for id, times in Counter(id for id, _ in rows).items() if times > 1}
-    assert twice == {}
-    missing = {id for id, revision in place.load.acknowledged.items() if made.get(id) != revision}
-    assert len(missing) == lost, f"{len(missing)} of {len(place.load.acknowledged)} acknowledged writes are lost"
-    ((gaps,),) = place.node.execute("SELECT max(revision) - count(DISTINCT revision) FROM change_log")
-    ((first,),) = place.node.execute("SELECT min(revision) - 1 FROM change_log")
-    assert gaps == first
-    ((applied,),) = place.node.execute("SELECT count(*) FROM exchanges WHERE id LIKE 'first-%' AND user_id = 'default'")
-    assert applied == len(made)
-
-
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 async def test_nothing_is_lost_and_nothing_done_twice(place: Place, fault: Callable[[Place], Awaitable[None]]) -> None:
     history, _ = place.history()
@@ -137,7 +122,7 @@ async def test_nothing_is_lost_and_nothing_done_twice(place: Place, fault: Calla
     await fault(place)
     await place.load.reach(200)
     await place.load.stop()
-    check(place)
+    check(place.node, place.load)
     promoted = fault is fail_over
     assert (place.history()[0] != history) == promoted
     print(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nofx_grpc.errors import StoreUnavailable
-from nofx_grpc.store import revisions, users
+from nofx_grpc.store import retry, revisions, users
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Connection, Database
 from tests.store.support import Store, Watched, make_store, postgresql_store, user
@@ -117,6 +117,30 @@ async def test_a_commit_that_worked_and_could_not_say_so_is_not_repeated(
         await database.write(create("a"))
     assert await user_ids(database) == ["a", "default"]
     assert (await database.write(create("b"))).revision == 3
+
+
+async def test_a_database_that_is_lost_again_and_again_is_tried_for_one_caller_and_told_to_all(
+    database: Database, store: Store
+) -> None:
+    runs: list[str] = []
+
+    def cut_once_all_are_there(connection: Connection) -> None:
+        runs.append("run")
+        if len(runs) >= 3:
+            cut(store)
+        users.resource.get(connection, "default")
+
+    answers = await in_one_batch(database, *[cut_once_all_are_there] * 3)
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
+    assert 4 < len(runs) < 12, "the first one alone is tried again"
+    assert await user_ids(database) == ["default"]
+    assert (await database.write(create("b"))).value == "b", "and the next one is served"
+
+
+def test_where_each_try_takes_long_there_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.1, 0.3, 5.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    assert len(list(retry.pauses())) == 2
 
 
 async def test_a_read_cut_in_the_middle_is_done_again(database: Database, store: Store) -> None:

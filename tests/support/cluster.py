@@ -25,9 +25,10 @@ class Node:
         self.directory, self.port = directory, _free_port()
         self._bin, self._user = shared_server().installation
 
-    def make(self) -> None:
+    def make(self, *options: str) -> None:
         """Make a new database cluster, of which standbys can be made."""
-        self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync", str(self.directory))
+        usual = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync"]
+        self._run("initdb", *usual, *options, str(self.directory))
         self._configure()
 
     def make_standby_of(self, primary: "Node", name: str) -> None:
@@ -55,6 +56,28 @@ class Node:
         """As if its machine was lost: no connection is closed with a word."""
         self._signal(signal.SIGKILL)
 
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/postgres"
+
+    def processes(self) -> list[int]:
+        """The ids of the processes that it consists of: none if it does not run."""
+        try:
+            postmaster = int((self.directory / "postmaster.pid").read_text().splitlines()[0])
+            children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        except FileNotFoundError:
+            return []
+        return [postmaster, *map(int, children)]
+
+    def limit_files(self, size: int | None) -> None:
+        """Let no file grow beyond a size in bytes from now on; None lets them all grow."""
+        for pid in self.processes():
+            try:
+                self._run("/usr/bin/prlimit", f"--fsize={size or 'unlimited'}:", "--pid", str(pid))
+            except AssertionError:
+                if Path(f"/proc/{pid}").exists():  # else it has ended meanwhile
+                    raise
+
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres", autocommit=True) as c:
             cursor = c.execute(sql.encode())
@@ -66,10 +89,8 @@ class Node:
             file.writelines(f"{name} = {value}\n" for name, value in settings.items())
 
     def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            postmaster = int((self.directory / "postmaster.pid").read_text().splitlines()[0])
-            children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-            for pid in [postmaster, *map(int, children)]:
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -29,8 +29,9 @@ class Load:
     token: str
     name: str = "first"
     writers: int = 8
+    size: int = 20  # of the key of an exchange
     acknowledged: dict[str, int] = field(default_factory=dict)  # id -> revision
-    refused: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)  # by reason, or by code where gRPC itself refused
     longest_wait: float = 0.0  # between two answers, whoever got them
     _last: float = 0.0
     _stopping: bool = False
@@ -72,7 +73,7 @@ class Load:
         number = 0
         while not self._stopping:
             number += 1
-            exchange = pb.Exchange(name="E", type="cex", api_key=f"key {writer}-{number}")
+            exchange = pb.Exchange(name="E", type="cex", api_key=f"key {writer}-{number}".ljust(self.size))
             request = pb.CreateExchangeRequest(
                 user_id="default",
                 exchange_id=f"{self.name}-{writer}-{number}",
@@ -92,6 +93,12 @@ class Load:
         except grpc.aio.AioRpcError as error:
             if error.code() not in _AGAIN:
                 raise AssertionError(f"{error.code()}: {error.details()} {refusal_of(error)}") from error
-            self.refused[error.code().name] += 1
+            self.refused[_named(error)] += 1
             return None
         return answer
+
+
+def _named(error: grpc.aio.AioRpcError) -> str:
+    """The service's reason; the code where gRPC itself has refused."""
+    ours = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
+    return refusal_of(error).reason if ours else str(error.code().name)
