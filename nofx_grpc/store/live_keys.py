@@ -38,16 +38,21 @@ class LiveKeys:
         self.envelope = Envelope(keyring)
         self._monotonic = monotonic
         self._retired: dict[str, tuple[Key, float]] = {}  # with the time from which on it is forgotten
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # never held while anything is waited for: see `follow`
         self._refused = version
 
     def follow(self, connection: Connection, version: int) -> None:
-        """Read the keyring again if that of this snapshot is newer.  Raises StoreUnavailable if it does not open."""
+        """Read the keyring again if that of this snapshot is newer.  Raises StoreUnavailable if it does not open.
+
+        It is read without the lock, by some more than once: on PostgreSQL a read of the event loop gives way to other
+        tasks while it waits for the database, and they would wait for the lock, and the loop with them, for ever.
+        """
         if version <= self.version:
             return
+        keyring = self._read(connection, version)
         with self._lock:
             if version > self.version:
-                self._replace(self._read(connection, version), version)
+                self._replace(keyring, version)
 
     def forget_retired(self) -> None:
         """Forget the keys that were retired a while ago.  Until then what was read before can still be opened."""

@@ -31,7 +31,7 @@ _BY_CODE = {
     "40001": "others are changing the same rows",
     "40P01": "others are changing the same rows",
     "53300": "the database has no connection to spare",
-    "55P03": "the database is locked by another process",
+    "55P03": "another session keeps the database locked for longer than NOFX_GRPC_LOCK_TIMEOUT_SECONDS",
     "57014": "the database took longer than NOFX_GRPC_DATABASE_STATEMENT_SECONDS allows",
 }
 _BY_CLASS = {

@@ -93,6 +93,21 @@ async def test_what_the_other_server_remembers_outlives_the_key(service: Running
         assert await scene.revealed(engine) == WHOLE
 
 
+@pytest.mark.timeout(60)
+async def test_all_who_read_and_write_at_once_take_up_a_new_key(service: RunningService, other: RunningService) -> None:
+    """On PostgreSQL the keyring is waited for on the event loop: whoever reads it must hold up nobody meanwhile."""
+    users = [f"u{number}" for number in range(WRITERS)]
+    await service.add_users(*users)
+    admin, engine = other.client(), other.client("engine")
+    for user in users:
+        await create(admin, user, "0")
+    for round in range(ROUNDS):
+        await rotate(service.client())
+        revealing = asyncio.gather(*(reveal(engine, user) for user in users))
+        await asyncio.gather(*(update(admin, user, f"{round + 1}") for user in users))
+        assert set(await revealing) <= {f"{round}", f"{round + 1}"}
+
+
 @pytest.mark.parametrize("call", ["create", "update"])
 async def test_what_was_sealed_before_the_key_was_retired_is_stored_under_the_new_one(
     service: RunningService, other: RunningService, monkeypatch: pytest.MonkeyPatch, call: str

@@ -174,9 +174,8 @@ async def test_what_traders_use_cannot_be_deleted(service: RunningService, noun:
 async def test_a_secret_moved_to_another_row_is_unreadable_and_kept_back(service: RunningService, noun: Noun) -> None:
     for id in ("one", "two"):
         await noun.create(service.client(), id=id)
-    sealed = next(cell for cell in (await service.contents())[noun.table][-1] if str(cell).startswith("nofx1:"))
-    move = {"exchanges": "UPDATE exchanges SET api_key = ? WHERE id = 'one'"}
-    await service.execute(move.get(noun.table, "UPDATE ai_models SET api_key = ? WHERE id = 'one'"), sealed)
+    ((sealed,),) = await service.rows(f"SELECT api_key FROM {noun.table} WHERE id = 'two'")  # noqa: S608  # a name of ours
+    await service.execute(f"UPDATE {noun.table} SET api_key = ? WHERE id = 'one'", sealed)  # noqa: S608  # a name of ours
     refusal = await refuse(service, noun.credentials(service.client("engine")), Code.DATA_LOSS, "SECRET_UNREADABLE")
     assert refusal.metadata == {"field": "api_key"}
     assert await service.last_record("outcome", "reason") == ("FAILED", "SECRET_UNREADABLE")

@@ -135,7 +135,7 @@ async def test_a_writer_that_waits_too_long_for_the_others_is_told_and_appends_g
         with store.outside() as other:
             other.exec_driver_sql("BEGIN")
             other.exec_driver_sql("SELECT 1 FROM store_state FOR UPDATE")
-            with pytest.raises(StoreUnavailable, match="locked by another process"):
+            with pytest.raises(StoreUnavailable, match="for longer than NOFX_GRPC_LOCK_TIMEOUT_SECONDS"):
                 await database.write(create("a"))
             await database.append(lambda connection: None)
             other.exec_driver_sql("COMMIT")

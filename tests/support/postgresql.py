@@ -19,11 +19,13 @@ import psycopg
 # What PostgreSQL itself promises of a crash is not ours to test.
 # So its databases do not survive a stop that is `immediate`.
 _SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "200"}
+_END_MILLISECONDS = 30_000
 
 # Tells one schema from another, as far as tests change it.
 _SCHEMA = """
 SELECT (SELECT count(*) FROM pg_attribute), (SELECT count(*) FROM pg_constraint), (SELECT count(*) FROM pg_trigger),
-       (SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+       (SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace),
+       (SELECT oid FROM pg_namespace WHERE nspname = 'kept')
 """
 
 
@@ -70,8 +72,9 @@ class Server:
         return name
 
     def end_sessions(self, database: str) -> None:
-        """Cut all connections to a database."""
-        self.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'")  # noqa: S608  # a name of ours
+        """Cut all connections to a database, and wait until what they were about is over."""
+        end = f"SELECT pg_terminate_backend(pid, {_END_MILLISECONDS})"
+        self.execute(f"{end} FROM pg_stat_activity WHERE datname = '{database}'")  # a name of ours
 
     def start(self) -> None:
         self._control("start", "-l", str(self._server.pgdata / "log"))
