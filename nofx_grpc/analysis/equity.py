@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from math import sqrt
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from nofx_grpc.analysis.actions import usable
+
+_ROUNDING: Final = 1e-12  # of a return; no exchange tells of an account so exactly
 
 
 class Point(NamedTuple):
@@ -46,6 +48,11 @@ class Spread(NamedTuple):
 
     mean: float
     deviation: float
+
+    @property
+    def deviates(self) -> bool:
+        """Whether the deviation is more than the rounding of equal returns leaves of it."""
+        return self.deviation > _ROUNDING * (1 + abs(self.mean))
 
 
 def known(points: Sequence[Point]) -> list[Point]:

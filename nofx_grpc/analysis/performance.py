@@ -60,7 +60,7 @@ def read(window: Sequence[Cycle], ledger: Ledger) -> Reading:
     ledger.apply(_actions(window))
     summary = summarize(ledger.trades)
     spread = spread_of_returns([point.equity for point in known([cycle.point for cycle in window])])
-    sharpe = spread.mean / spread.deviation if spread and spread.deviation else None
+    sharpe = spread.mean / spread.deviation if spread and spread.deviates else None
     return Reading(ledger.trades, summary, summary.total.profit_factor, sharpe)
 
 

@@ -1,6 +1,6 @@
 """`nofx-grpc decisions show`: the latest cycles of a trader, in the terminal."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -79,19 +79,28 @@ def _deeds(decision: decision_logs_pb2.Decision) -> Iterable[Text]:
             yield Text(deed(action), style="dim")
 
 
-Ends = dict[tuple[str, int, int], float]
+End = tuple[str, int, int]
 
 
-def _by_end(trades: Iterable[performance_pb2.Trade]) -> Ends:
-    return {(trade.symbol, trade.close_time.seconds, trade.close_time.nanos): trade.pnl for trade in trades}
+def _by_end(trades: Iterable[performance_pb2.Trade]) -> dict[End, list[float]]:
+    """The results of trades by what they ended with: two sides of a symbol may end at one time."""
+    found: dict[End, list[float]] = {}
+    for trade in trades:
+        found.setdefault((trade.symbol, trade.close_time.seconds, trade.close_time.nanos), []).append(trade.pnl)
+    return found
 
 
-def _pnls(decision: decision_logs_pb2.Decision, trades: Ends) -> Iterator[float]:
+def _pnls(decision: decision_logs_pb2.Decision, trades: Mapping[End, list[float]]) -> Iterator[float]:
     """The results of the trades that ended in a cycle."""
-    for action in decision.decisions:
-        pnl = trades.get((action.symbol, action.time.seconds, action.time.nanos))
-        if action.success and action.action.startswith(_CLOSES) and pnl is not None:
-            yield pnl
+    closes = [action for action in decision.decisions if action.success and action.action.startswith(_CLOSES)]
+    for end in dict.fromkeys(_end(action, decision) for action in closes):
+        yield from trades.get(end, ())
+
+
+def _end(action: decision_logs_pb2.ExecutedAction, decision: decision_logs_pb2.Decision) -> End:
+    """As the analysis has it: an action without a time of its own, or with Go's zero time, has its cycle's."""
+    time = action.time if action.time.seconds > 0 else decision.time
+    return action.symbol, time.seconds, time.nanos
 
 
 def _signed(value: float) -> Text:

@@ -11,6 +11,7 @@ from nofx_grpc.decisions.fields import RECORD, Field, Holds
 from nofx_grpc.decisions.times import Moment, parse_time
 
 MOST_BYTES: Final = 16 * 1024 * 1024  # of a record; more is no record, and would be dear to hold in memory
+_MOST_NESTED: Final = 100  # levels; deeper ones could be read and not be written again
 _INT64: Final = range(-(2**63), 2**63)
 _DURATION: Final = range(-315_576_000_000_000, 315_576_000_000_001)  # milliseconds that a Duration can hold
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -83,7 +84,7 @@ def _load(data: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise NotARecord(f"it is no UTF-8 at byte {error.start}") from None
     try:
-        content = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse_constant)
+        content = json.loads(text.removeprefix("\ufeff"), parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         ended = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
         what = "it is cut off" if ended else "it is no JSON"
@@ -92,11 +93,30 @@ def _load(data: bytes) -> Any:
         raise NotARecord("it is nested too deeply") from None
     except ValueError as error:
         raise NotARecord(f"it has a number that no program keeps: {error}") from None
+    if _is_nested_too_deeply(content):
+        raise NotARecord("it is nested too deeply")
     return _without_surrogates(content) if _SURROGATE.search(data) else content
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError("it is larger than any double")
+    return number
+
+
+def _is_nested_too_deeply(content: Any) -> bool:
+    level = [content]
+    for _ in range(_MOST_NESTED):
+        values = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
+        level = [value for inner in values for value in inner]
+        if not level:
+            return False
+    return True
 
 
 def _without_surrogates(content: Any) -> Any:
@@ -190,6 +210,8 @@ def _action(raw: Content, content: Content) -> Action | None:
     if not raw.get("success"):
         return None
     at = parse_time(raw.get("timestamp") or content["timestamp"])
+    if at.ns <= 0:  # Go's zero time, which stands for none
+        at = parse_time(content["timestamp"])
     return make_action(
         raw.get("action") or "",
         raw.get("symbol") or "",

@@ -47,3 +47,17 @@ def test_unread_account_is_left_out() -> None:
 def test_returns_from_nothing_are_left_out() -> None:
     assert spread_of_returns([100, 0, -5, 100, 110]) == pytest.approx((-0.45, 0.55))  # -100 % and +10 %
     assert [spread_of_returns(values) for values in ([], [5], [0, 5], [-1, 5])] == [None] * 4
+
+
+@pytest.mark.parametrize("rate", [0.01, 1e-7, 0.3, -0.02])
+def test_equal_returns_have_no_deviation_but_rounding(rate: float) -> None:
+    values = [1000.0]
+    for _ in range(50):
+        values.append(values[-1] * (1 + rate))
+    spread = spread_of_returns(values)
+    assert spread is not None and spread.deviation > 0 and not spread.deviates
+
+
+def test_the_smallest_returns_that_an_account_can_tell_apart_deviate() -> None:
+    spread = spread_of_returns([1000.0, 1000.00000001, 1000.00000001])
+    assert spread is not None and spread.deviates

@@ -50,6 +50,24 @@ def test_the_latest_cycles_with_their_actions_and_results() -> None:
     ]
 
 
+def test_an_action_without_a_time_has_its_cycles() -> None:
+    found = record()
+    found.decisions[0].decisions[0].ClearField("time")
+    assert "+20.50" in printed(found).splitlines()[5]
+    found.decisions[0].decisions[0].time.FromJsonString("0001-01-01T00:00:00Z")  # Go's zero time
+    assert "+20.50" in printed(found).splitlines()[5]
+
+
+def test_each_trade_of_a_cycle_is_there_once() -> None:
+    found = record()
+    other = found.performance.actual.recent_trades.add(symbol="BTCUSDT", pnl=-3)
+    other.close_time.FromDatetime(AT)
+    found.decisions[0].decisions.insert(0, found.decisions[0].decisions[0])
+    found.decisions[0].decisions[0].action = "partial_close"
+    text = printed(found).splitlines()
+    assert "+20.50" in text[5] and "-3.00" in text[6] and sum("+20.50" in line for line in text[4:]) == 1
+
+
 def test_profits_are_green_and_failures_red() -> None:
     colours = printed(record(), colours=True)
     assert "\x1b[32m+20.50" in colours and "\x1b[31mfailed: BTCUSDT" in colours

@@ -26,6 +26,7 @@ BROKEN = {
     "nan.json": (b'{"timestamp": "2025-11-18T10:00:00Z", "x": NaN}', "no JSON"),
     "latin.json": (b'{"timestamp": "\xe9"}', "no UTF-8"),
     "deep.json": (b"[" * 200_000, "nested"),
+    "half.json": (b'{"x": ' + b"[" * 500 + rb'"\ud800"' + b"]" * 500 + b"}", "nested"),
     "notes.txt": (b"hello", "name"),
     ".DS_Store": (b"\0\0", "name"),
 }

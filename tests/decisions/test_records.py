@@ -117,6 +117,45 @@ def test_half_a_character_becomes_the_mark_for_one() -> None:
     assert to_proto(parse(data)).error_message == "a\ufffdb"
 
 
+@pytest.mark.parametrize("deep", [{"x": {}}, {"x": "\ud800"}])
+def test_what_is_nested_too_deeply_is_no_record(deep: dict[str, Any]) -> None:
+    """As deep as may be it can be written again, a level deeper it is refused: never an error of the interpreter."""
+
+    def nested(levels: int) -> bytes:
+        extra: Any = deep
+        for _ in range(levels):
+            extra = [extra]
+        return json.dumps(record(extra=extra)).encode()
+
+    for levels in (10, 97):
+        content = parse(nested(levels))
+        assert parse(dump(content)) == content and to_proto(content).extra_json
+    for levels in (98, 500, 900):
+        with pytest.raises(NotARecord, match="nested too deeply"):
+            parse(nested(levels))
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e999999999", "9" * 400 + ".5"])
+def test_a_number_beyond_a_double_is_refused(number: str) -> None:
+    with pytest.raises(NotARecord, match="larger than any double"):
+        parse(b'{"timestamp": "2025-11-18T10:00:00Z", "success": true, "x": ' + number.encode() + b"}")
+
+
+def test_an_action_of_gos_zero_time_has_the_time_of_its_record() -> None:
+    actions = [{"action": "close_long", "symbol": "BTC", "success": True, "timestamp": "0001-01-01T00:00:00Z"}]
+    found = facts(parse(json.dumps(record(decisions=actions)).encode()))
+    assert [action.time for action in found.actions] == [found.time_ns]
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+08:00", "9999-12-31T23:00:00-08:00"])
+def test_a_time_that_no_timestamp_holds_is_refused_both_ways(at: str) -> None:
+    with pytest.raises(NotARecord, match="timestamp is not a time"):
+        parse(json.dumps(record(at=at)).encode())
+    seconds, offset = (-62_135_596_801, 480) if at.startswith("0001") else (253_402_300_800, -480)
+    with pytest.raises(ValueError, match="between the years 1 and 9999"):
+        format_time(Moment(seconds * 10**9, offset))
+
+
 def test_gos_zero_time_is_first_in_the_index() -> None:
     assert facts(parse(json.dumps(record(at="0001-01-01T00:00:00Z")).encode())).time_ns == 0
 
