@@ -52,6 +52,11 @@ def test_the_user_is_that_of_the_image() -> None:
     assert f"USER {security['runAsUser']}:{security['runAsGroup']}" in (ROOT / "Dockerfile").read_text()
 
 
+def test_replicas_keep_decisions_where_all_of_them_see_them() -> None:
+    assert {"name": "NOFX_GRPC_DECISION_LOGS", "value": "database"} in CONTAINER["env"]
+    assert [replica["environment"]["NOFX_GRPC_DECISION_LOGS"] for replica in REPLICAS] == ["database"] * 2
+
+
 def test_a_replica_has_the_time_to_drain() -> None:
     grace = Settings.load(None, {}).shutdown_grace_seconds
     pause = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]

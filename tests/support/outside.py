@@ -10,11 +10,12 @@ from tests.support.postgresql import database_of, shared_server
 
 
 def rows(env: Mapping[str, str], sql: str) -> list[tuple[Any, ...]]:
-    """What a query finds in the store of a server's environment."""
+    """What a statement finds, or changes, in the store of a server's environment."""
     url = env.get("NOFX_GRPC_DATABASE_URL")
     if url is not None:
         return shared_server().execute(sql, database_of(url))
-    with closing(sqlite3.connect(Path(env["NOFX_GRPC_DATA_DIR"], "nofx.db"))) as database:
+    path = Path(env["NOFX_GRPC_DATA_DIR"], "nofx.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
         return database.execute(sql).fetchall()
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +72,10 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(env: Mapping[str, str], log: Path) -> Iterator[ServerProcess]:
+def serving(env: Mapping[str, str], log: Path, command: Sequence[str] = (COMMAND,)) -> Iterator[ServerProcess]:
     """A server of this environment, which logs to the file `log`; killed at the end if it still runs."""
     with log.open("a") as file:
-        process = subprocess.Popen([COMMAND, "serve"], env=env, stdout=subprocess.PIPE, stderr=file, text=True)
+        process = subprocess.Popen([*command, "serve"], env=env, stdout=subprocess.PIPE, stderr=file, text=True)
     try:
         lines = 4 if env.get("NOFX_GRPC_MTLS_LISTEN") else 3
         yield ServerProcess(process, env, _printed(process, log, lines), log)
