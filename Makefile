@@ -39,7 +39,8 @@ test: setup ## run the whole test suite, in a process for each core (ARGS="-k na
 watch-torture: setup ## the promises of Watch for long (WATCH_CHANGES=10000 WATCH_SEED=n ARGS="-k replicas"), with kill -9 and cut connections
 	WATCH_CHANGES=$${WATCH_CHANGES:-10000} $(BIN)/pytest -s -o log_cli=false tests/watch/test_torture.py $(ARGS)
 
-attack: setup ## a million inputs to every rpc of a live server (ATTACK_INPUTS=1000000 ATTACK_SEED=x repeats a run)
+attack: setup ## floods, and a million inputs to every rpc of a live server (ATTACK_FLOOD=4000 ATTACK_INPUTS=1000000 ATTACK_SEED=x repeats a run)
+	ATTACK_FLOOD=$${ATTACK_FLOOD:-4000} $(BIN)/pytest -s -o log_cli=false tests/attack/test_floods.py $(ARGS)
 	ATTACK_INPUTS=$${ATTACK_INPUTS:-1000000} $(BIN)/pytest -s -o log_cli=false tests/attack/test_fuzz.py $(ARGS)
 
 audit-deps: setup ## known vulnerabilities of requirements.lock; fails where the data cannot be reached (ARGS="-s osv" asks another service)

@@ -78,6 +78,7 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     pages = Pages(envelope, clock, timedelta(hours=settings.page_token_ttl_hours), settings.max_page_bytes)
     limits = Limits(
         settings.max_request_bytes,
+        settings.max_request_seconds,
         settings.min_revision_wait_seconds,
         share(REFUSALS_ON_RECORD_PER_MINUTE, settings),
         usage_limits(settings),
@@ -196,6 +197,7 @@ def login_options(settings: Settings) -> LoginOptions:
 
 def usage_limits(settings: Settings) -> UsageLimits:
     return UsageLimits(
+        calls_of_all=settings.max_concurrent_rpcs,
         calls=share(settings.max_calls_per_principal, settings),
         streams=share(settings.max_streams_per_principal, settings),
         reveals_per_second=share(settings.reveals_per_second, settings),

@@ -30,7 +30,7 @@
     │   ├── RevisionNotReached      this server has not seen the revision that the caller asks for
     │   ├── ShuttingDown            the server is going down
     │   └── AuditUnavailable        the audit record could not be made durable, so nothing was revealed
-    ├── DeadlineExceeded            the caller's deadline passed before the work was started
+    ├── DeadlineExceeded            the caller's deadline, or the request's own time, passed before the work was started
     ├── SecretUnreadable            a stored secret does not open under any key of the keyring
     ├── Unimplemented               no such method
     └── StartError                  the process cannot start; never reaches a client
@@ -303,8 +303,8 @@ class AuditUnavailable(Unavailable):
 class DeadlineExceeded(NofxError):
     reason = "DEADLINE_EXCEEDED"
 
-    def __init__(self) -> None:
-        super().__init__("the deadline passed before the work was started; nothing was done")
+    def __init__(self, message: str = "the deadline passed before the work was started; nothing was done") -> None:
+        super().__init__(message)
 
 
 class SecretUnreadable(NofxError):

@@ -47,6 +47,7 @@ def configure(level: str, format: str | None, stream: TextIO | None = None, *, w
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
+    handler.addFilter(_is_news)
     logging.basicConfig(level=max(LEVELS[level], logging.WARNING), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
 
@@ -68,6 +69,12 @@ class _Lenient:
     def flush(self) -> None:
         with suppress(OSError):
             self._stream.flush()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """gRPC logs an error for each client that goes away before its answer has left, which anyone can do at will."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (record.name == "grpc._cython.cygrpc" and str(error).startswith('Failed "execute_batch"'))
 
 
 def _of_worker(number: int) -> Processor:

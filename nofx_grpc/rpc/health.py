@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health
 from grpc_health.v1 import health_pb2 as pb
-from grpc_health.v1 import health_pb2_grpc
 
 # Quoted: generic in the stubs only.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-# Who watches needs no credential, and each watch takes one of the calls that may be in progress.
+# Who watches needs no credential, and each watch takes memory.
 MOST_WATCHES = 100
+# Nor does who asks: no message is waited for longer than this, as long as it may be.
+ASKED_WITHIN_SECONDS = 2.0
 
 
-class Health(health_pb2_grpc.HealthServicer):
+class Health:
     """SERVING until `stop`; the watches are told and end then, so that they do not hold up the server's end."""
 
     def __init__(self, services: Iterable[str]) -> None:
@@ -26,20 +29,33 @@ class Health(health_pb2_grpc.HealthServicer):
     def stop(self) -> None:
         self._stopping.set()
 
-    async def Check(self, request: pb.HealthCheckRequest, context: Context) -> pb.HealthCheckResponse:
-        if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
-        return self._answer(request.service)
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Both methods, registered as those of `methods`: as if they took a stream of requests."""
+        serialize = pb.HealthCheckResponse.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            health.SERVICE_NAME,
+            {
+                "Check": grpc.stream_unary_rpc_method_handler(self.check, None, serialize),
+                "Watch": grpc.stream_stream_rpc_method_handler(self.watch, None, serialize),
+            },
+        )
 
-    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> AsyncIterator[pb.HealthCheckResponse]:
+    async def check(self, _stream: AsyncIterator[bytes], context: Context) -> pb.HealthCheckResponse:
+        name = await _asked(context)
+        if name not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
+        return self._answer(name)
+
+    async def watch(self, _stream: AsyncIterator[bytes], context: Context) -> None:
+        name = await _asked(context)
         if self._watches >= MOST_WATCHES:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MOST_WATCHES} watches already")
         self._watches += 1
         try:
             if not self._stopping.is_set():
-                yield self._answer(request.service)
+                await context.write(self._answer(name))
                 await self._stopping.wait()
-            yield self._answer(request.service)
+            await context.write(self._answer(name))
         finally:
             self._watches -= 1
 
@@ -49,3 +65,16 @@ class Health(health_pb2_grpc.HealthServicer):
         stopping = self._stopping.is_set()
         status = pb.HealthCheckResponse.NOT_SERVING if stopping else pb.HealthCheckResponse.SERVING
         return pb.HealthCheckResponse(status=status)
+
+
+async def _asked(context: Context) -> str:
+    """The service that is asked for; '' where the client ends the call without a request."""
+    try:
+        async with asyncio.timeout(ASKED_WITHIN_SECONDS):
+            raw = await context.read()
+        return "" if raw is grpc.aio.EOF else pb.HealthCheckRequest.FromString(raw).service
+    except TimeoutError:
+        text = f"the request did not arrive within {ASKED_WITHIN_SECONDS:g} seconds"
+        await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+    except DecodeError:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is no grpc.health.v1.HealthCheckRequest")

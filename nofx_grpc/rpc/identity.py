@@ -1,5 +1,6 @@
 """From what a caller shows to who it is."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -13,6 +14,7 @@ from nofx_grpc.store.engine import Database
 from nofx_grpc.store.tokens import Token
 
 _REMEMBERED = 10_000
+_STRANGERS = 4
 
 
 class Tokens:
@@ -26,6 +28,7 @@ class Tokens:
         self._db, self._clock, self._seconds = db, clock, remember_seconds
         self._known: dict[str, tuple[float, Token]] = {}
         self._used: set[str] = set()
+        self._strangers = asyncio.Semaphore(_STRANGERS)
 
     async def identify(self, authorization: str | bytes | None, *, local: bool, fresh: bool = False) -> Identity:
         """The identity behind an `authorization` header.  Raises Unauthenticated.
@@ -68,9 +71,16 @@ class Tokens:
         known = None if fresh else self._known.get(hash)
         if known is not None and now < known[0]:
             return known[1]
-        token = (await self._db.read(tokens.find_by_hash, hash)).value
+        if hash in self._known:
+            token = await self._look_up(hash)
+        else:
+            async with self._strangers:  # whoever makes up tokens must not take all connections to the database
+                token = await self._look_up(hash)
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         if token is not None:  # unknown ones are not remembered, or anyone could fill the memory
             self._known[hash] = now + self._seconds, token
         return token
+
+    async def _look_up(self, hash: str) -> Token | None:
+        return (await self._db.read(tokens.find_by_hash, hash)).value

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from nofx_grpc.address import UNIX
@@ -16,9 +16,12 @@ from nofx_grpc.rpc.credentials import Context, credential_of
 from nofx_grpc.rpc.health import Health
 from nofx_grpc.rpc.interceptor import Gate
 from nofx_grpc.rpc.listening import check_free, socket_lock
+from nofx_grpc.rpc.methods import handler
 from nofx_grpc.v1 import common_pb2
 
 _MEBIBYTE = 1024 * 1024
+_MORE_TO_BE_REFUSED = 100
+_MOST_PENDING = 10_000
 _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 
 
@@ -50,15 +53,14 @@ class Server:
 
     def __init__(self, gate: Gate, services: Sequence[Service], options: ServerOptions) -> None:
         self._options = options
-        self._server = grpc.aio.server(
-            options=channel_options(options), maximum_concurrent_rpcs=options.concurrent_rpcs
-        )
+        # Without gRPC's own limit of calls: it counts what nobody may make, too, and anyone could take all of them.
+        self._server = grpc.aio.server(options=channel_options(options))
         for service in services:
             self._server.add_generic_rpc_handlers((_handlers(gate, service),))
         names = [service.DESCRIPTOR.full_name for service in services]
         names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
         self._health = Health(names)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._health.handlers(),))
         reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(gate, names), self._server)
         self._lock = ExitStack()
         self._streams = gate.streams
@@ -105,6 +107,7 @@ class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc
         call = self._gate.call(_REFLECTION, context, reflection_pb2.ServerReflectionResponse)
         try:
             call.identity = await self._gate.identify(context)
+            self._gate.begin(call, context, stream=True)
             with self._gate.streams.opened(call, credential_of(context), common_pb2.PERMISSION_READ):
                 async for response in super().ServerReflectionInfo(requests, context):
                     yield response
@@ -114,7 +117,7 @@ class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc
 
 def _handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:
     """The handlers of one service.  Raises AttributeError for an rpc that it does not implement."""
-    methods = {m.name: gate.handler(m, getattr(service, m.name)) for m in service.DESCRIPTOR.methods}
+    methods = {m.name: handler(gate, m, getattr(service, m.name)) for m in service.DESCRIPTOR.methods}
     return grpc.method_handlers_generic_handler(service.DESCRIPTOR.full_name, methods)
 
 
@@ -124,6 +127,13 @@ def channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         *([] if age is None else [("grpc.max_connection_age_ms", _milliseconds(age))]),
         # Above ours, so that a message that is too large is refused in our words; gRPC's own limit is only a backstop.
         ("grpc.max_receive_message_length", options.request_bytes + _MEBIBYTE),
+        # What a connection may have in progress: all that is served, and some more to be refused in words.  Without a
+        # limit a storm of calls that are reset at once fills the memory.
+        ("grpc.max_concurrent_streams", options.concurrent_rpcs + _MORE_TO_BE_REFUSED),
+        # Calls that wait for us to take them up.  Beyond the first number gRPC cancels some of them, whosever they are.
+        ("grpc.server.max_pending_requests", _MOST_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         # Two servers must not share a port without a word.  Workers do; their parent keeps everybody else out.
         ("grpc.so_reuseport", int(options.shared)),
         ("grpc.keepalive_time_ms", _milliseconds(options.keepalive_seconds)),

@@ -1,25 +1,34 @@
 """What each principal has in flight, and how much it reveals: one at its limits leaves room for the others.
 
-Counted in each process; the limits of several workers are shares of the server's.
+A call is in flight from when it is known whose it is until gRPC is done with it, which is when its answer has been
+taken: whoever reads no answers is at its limit soon.  Counted in each process; the limits of several workers are shares
+of the server's.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from asyncio import Semaphore
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from nofx_grpc.errors import RateLimited
 
 _MOST_IDLE = 10_000
 _RETRY_SECONDS = 1.0
+# Whose headers are there waits for its message among so many of its principal: of each up to the largest request may
+# be in memory.  Where the messages come with their headers, nobody waits.
+_MOST_ARRIVING = 32
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """What one principal may have: calls and, of these, streams in flight; reveals, a second and after a rest."""
+    """What one principal may have: calls and, of these, streams in flight; bytes of answers that it has not read yet;
+    reveals, in a second and after a rest.  And what all may have together: calls.
+    """
 
+    calls_of_all: int = 1024
     calls: int = 768
     streams: int = 512
+    unread_bytes: int = 64 * 1024 * 1024
     reveals_per_second: int = 200
     reveals_at_once: int = 10_000
 
@@ -32,6 +41,8 @@ class Usage:
     at: float
     calls: int = 0
     streams: int = 0
+    unread: int = 0
+    arriving: Semaphore = field(default_factory=lambda: Semaphore(_MOST_ARRIVING))
 
 
 class Usages:
@@ -40,26 +51,33 @@ class Usages:
     def __init__(self, limits: UsageLimits, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._limits, self._monotonic = limits, monotonic
         self._of: dict[str, Usage] = {}
+        self._calls = 0
 
-    @contextmanager
-    def in_flight(self, principal: str, *, stream: bool, reveal: bool) -> Iterator[None]:
-        """Serve a call of a principal in this block.  Raises RateLimited."""
-        usage = self._of.get(principal) or self._new(principal)
-        if usage.calls >= self._limits.calls:
-            raise _too_many("calls_in_flight", "calls", self._limits.calls)
-        if stream and usage.streams >= self._limits.streams:
-            raise _too_many("streams_in_flight", "streams", self._limits.streams)
-        if reveal:
-            self._spend_reveal(usage)
+    def begin(self, principal: str, *, stream: bool) -> "InFlight":
+        """Count a call of a principal until its `end`.  Raises RateLimited."""
+        usage, limits = self._of.get(principal) or self._new(principal), self._limits
+        if usage.calls >= limits.calls:
+            raise _too_many("this principal", "calls_in_flight", f"{limits.calls} calls in flight")
+        if stream and usage.streams >= limits.streams:
+            raise _too_many("this principal", "streams_in_flight", f"{limits.streams} streams in flight")
+        if usage.unread >= limits.unread_bytes:
+            raise _too_many("this principal", "answers_not_read", f"{usage.unread} bytes of answers to read")
+        if self._calls >= limits.calls_of_all:
+            raise _too_many("this server", "calls_of_all", f"{limits.calls_of_all} calls in flight")
+        self._calls += 1
         usage.calls += 1
         usage.streams += stream
-        try:
-            yield
-        finally:
-            usage.calls -= 1
-            usage.streams -= stream
+        return InFlight(self, usage, stream)
 
-    def _spend_reveal(self, usage: Usage) -> None:
+    def end(self, call: "InFlight") -> None:
+        """Count a call no more, nor its answer."""
+        self._calls -= 1
+        call.usage.calls -= 1
+        call.usage.streams -= call.stream
+        call.usage.unread -= call.answer
+
+    def spend_reveal(self, usage: Usage) -> None:
+        """Raises RateLimited if there is none left."""
         now, rate = self._monotonic(), self._limits.reveals_per_second
         usage.reveals = min(usage.reveals + (now - usage.at) * rate, self._limits.reveals_at_once)
         usage.at = now
@@ -84,7 +102,28 @@ class Usages:
         }
 
 
-def _too_many(limit: str, what: str, most: int) -> RateLimited:
-    return RateLimited(
-        f"this principal has {most} {what} in flight, which is the most", limit=limit, retry_after=_RETRY_SECONDS
-    )
+@dataclass(slots=True, eq=False)
+class InFlight:
+    """A call that is counted."""
+
+    usages: Usages
+    usage: Usage
+    stream: bool
+    answer: int = 0
+
+    def reveal(self) -> None:
+        """Count a reveal.  Raises RateLimited."""
+        self.usages.spend_reveal(self.usage)
+
+    def answered(self, size: int) -> None:
+        """Count the bytes of the answer until it has been taken."""
+        self.answer = size
+        self.usage.unread += size
+
+    def end(self) -> None:
+        """Count the call no more."""
+        self.usages.end(self)
+
+
+def _too_many(who: str, limit: str, what: str) -> RateLimited:
+    return RateLimited(f"{who} has {what}, which is the most", limit=limit, retry_after=_RETRY_SECONDS)

@@ -12,11 +12,12 @@ from structlog.testing import capture_logs
 
 from nofx_grpc.rpc.callers import Callers
 from nofx_grpc.rpc.identity import Tokens
-from nofx_grpc.rpc.interceptor import Gate, GatedMethod, Limits
+from nofx_grpc.rpc.interceptor import Gate, Limits
+from nofx_grpc.rpc.methods import GatedMethod
 from nofx_grpc.store import audit, exchanges
 from nofx_grpc.v1 import exchanges_pb2 as pb
 from tests.support.late import LateContext
-from tests.support.rpcs import METHODS, call_raw
+from tests.support.rpcs import METHODS, call_raw, path_of
 from tests.support.service import RunningService, refused, running_service
 
 Code = grpc.StatusCode
@@ -49,6 +50,15 @@ async def test_bytes_that_are_no_request(service: RunningService, method: Any, r
     assert refusal.violations == {
         "request": f"is no {name}: the bytes are damaged or cut off, or a string in it is not UTF-8"
     }
+
+
+@pytest.mark.parametrize("method", [GET, METHODS["Watch.Watch"]], ids=lambda method: method.name)
+async def test_a_call_without_a_request(service: RunningService, method: Any) -> None:
+    """To gRPC a call like any other, which nobody would end."""
+    send: Any = service.anonymous().channel.stream_stream(path_of(method))
+    call = send(iter(()), metadata=(("authorization", f"Bearer {service.token('viewer')}"),))
+    refusal = await refused(call.read(), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    assert refusal.violations == {"request": "is missing: expected one message"}
 
 
 async def test_a_request_of_the_greatest_size_is_looked_at(service: RunningService) -> None:
@@ -191,7 +201,7 @@ async def test_a_call_that_comes_too_late_is_not_begun(service: RunningService) 
     callers = Callers(Tokens(app.db, lambda: datetime.now(UTC)))
     method = GatedMethod(Gate(app.db, app.envelope, callers, Limits()), CREATE, behavior)
     with pytest.raises(grpc.aio.AbortError):
-        await method.unary_unary(OKX.SerializeToString(), context)  # type: ignore[arg-type]  # what it needs of one
+        await method.unary(None, context)  # type: ignore[arg-type]  # what it needs of one
     expected = Code.DEADLINE_EXCEEDED, "the deadline passed before the work was started; nothing was done"
     assert context.aborted == expected and begun == []
 

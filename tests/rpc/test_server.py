@@ -17,7 +17,7 @@ from nofx_grpc.rpc.server import ServerOptions, channel_options
 from nofx_grpc.settings import Settings
 from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2, traders_pb2, watch_pb2
 from tests.support.proxy import proxy_to
-from tests.support.service import Client, RunningService, running_service
+from tests.support.service import Client, RunningService, refused, running_service
 from tests.support.watching import Watching
 
 Code = grpc.StatusCode
@@ -42,15 +42,16 @@ async def test_more_calls_than_may_be_in_progress_are_refused(tmp_path: Path) ->
         await client.exchanges.ListSupportedExchanges(request)
         slow = client.beta_codes.ImportBetaCodes(stalled())
         await asyncio.sleep(0.1)
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await client.exchanges.ListSupportedExchanges(request)
-        assert refused.value.code() == Code.RESOURCE_EXHAUSTED
+        other = service.client("viewer").exchanges.ListSupportedExchanges(request)
+        refusal = await refused(other, Code.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+        assert refusal.metadata == {"limit": "calls_of_all"} and refusal.retry_seconds == 1
         ended.set()
         await slow
 
 
 def test_the_settings_become_the_options_of_grpc() -> None:
     env = {
+        "NOFX_GRPC_MAX_CONCURRENT_RPCS": "10",
         "NOFX_GRPC_MAX_REQUEST_BYTES": "2048",
         "NOFX_GRPC_KEEPALIVE_SECONDS": "11.5",
         "NOFX_GRPC_KEEPALIVE_TIMEOUT_SECONDS": "12",
@@ -59,6 +60,10 @@ def test_the_settings_become_the_options_of_grpc() -> None:
     }
     options = dict(channel_options(server_options(Settings.load(None, env))))
     assert options == {
+        "grpc.max_concurrent_streams": 110,
+        "grpc.server.max_pending_requests": 10_000,
+        "grpc.server.max_pending_requests_hard_limit": 20_000,
+        "grpc.server_handshake_timeout_ms": 12_000,
         "grpc.max_receive_message_length": 2048 + 1024 * 1024,
         "grpc.so_reuseport": 0,
         "grpc.keepalive_time_ms": 11_500,
@@ -123,6 +128,13 @@ async def test_a_check_of_an_unknown_service_is_refused(service: RunningService)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await stub.Check(health_pb2.HealthCheckRequest(service="nofx_grpc.v1.Nothing"))
     assert refused.value.code() == Code.NOT_FOUND
+
+
+async def test_bytes_that_are_no_question_are_refused(service: RunningService) -> None:
+    check: Any = service.anonymous().channel.unary_unary("/grpc.health.v1.Health/Check")
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await check(b"\xff")
+    assert refused.value.code() == Code.INVALID_ARGUMENT
 
 
 async def test_strangers_cannot_take_every_call_by_watching(

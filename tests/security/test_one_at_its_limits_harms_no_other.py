@@ -2,9 +2,11 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nofx_grpc.errors import RateLimited
 from nofx_grpc.rpc.usage import UsageLimits, Usages
@@ -34,6 +36,34 @@ async def test_streams_of_one_principal(tmp_path: Path, database_env: dict[str, 
                 pass
 
 
+async def test_calls_that_wait_for_a_revision(tmp_path: Path) -> None:
+    """They count before they are looked at."""
+    async with running_service(tmp_path / "data", env={"NOFX_GRPC_MAX_CALLS_PER_PRINCIPAL": "2"}) as service:
+        waiting = service.client("viewer", **{"nofx-min-revision": "999999"}).exchanges
+        calls = [asyncio.ensure_future(waiting.GetExchange(BINANCE)) for _ in range(3)]
+        done, others = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert len(done) == 1
+        refusal = await refused(done.pop(), *LIMITED)
+        assert refusal.metadata == {"limit": "calls_in_flight"}
+        await service.client("engine").exchanges.GetExchange(BINANCE)
+        for other in others:
+            await refused(other, grpc.StatusCode.UNAVAILABLE, "REVISION_NOT_REACHED")
+
+
+async def test_streams_of_reflection(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data", env={"NOFX_GRPC_MAX_STREAMS_PER_PRINCIPAL": "1"}) as service:
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        metadata = (("authorization", f"Bearer {service.token('viewer')}"),)
+        reflected: Any = reflection_pb2_grpc.ServerReflectionStub(service.anonymous().channel)
+        stream = reflected.ServerReflectionInfo(metadata=metadata)
+        await stream.write(asked)
+        await stream.read()
+        refusal = await refused(reflected.ServerReflectionInfo(metadata=metadata).read(), *LIMITED)
+        assert refusal.metadata == {"limit": "streams_in_flight"}
+        await service.client("viewer").exchanges.GetExchange(BINANCE)
+        stream.cancel()
+
+
 async def test_reveals_of_one_principal(tmp_path: Path, database_env: dict[str, str]) -> None:
     env = database_env | {"NOFX_GRPC_REVEALS_PER_SECOND": "1", "NOFX_GRPC_REVEALS_AT_ONCE": "3"}
     async with running_service(tmp_path / "data", env=env) as service:
@@ -49,28 +79,36 @@ async def test_reveals_of_one_principal(tmp_path: Path, database_env: dict[str, 
 
 
 def test_calls_are_counted_until_they_end() -> None:
-    usages = Usages(UsageLimits(calls=2))
-    with usages.in_flight("a", stream=False, reveal=False):
-        with pytest.raises(ValueError, match="x"), usages.in_flight("a", stream=False, reveal=False):
-            with pytest.raises(RateLimited) as caught, usages.in_flight("a", stream=False, reveal=False):
-                pass
-            assert caught.value.metadata == {"limit": "calls_in_flight"}
-            with usages.in_flight("b", stream=False, reveal=False):
-                pass
-            raise ValueError("x")
-        with usages.in_flight("a", stream=False, reveal=False):
-            pass
+    usages = Usages(UsageLimits(calls=2, calls_of_all=3))
+    first, _ = [usages.begin("a", stream=False) for _ in range(2)]
+    assert _limit(usages, "a") == "calls_in_flight"
+    other = usages.begin("b", stream=False)
+    assert _limit(usages, "b") == "calls_of_all"
+    first.end()
+    usages.begin("b", stream=False)
+    other.end()
+    usages.begin("a", stream=False)
+
+
+def test_an_answer_is_counted_until_it_has_been_taken() -> None:
+    usages = Usages(UsageLimits(unread_bytes=10))
+    first = usages.begin("a", stream=False)
+    first.answered(9)
+    usages.begin("a", stream=False).answered(20)
+    assert _limit(usages, "a") == "answers_not_read"
+    usages.begin("b", stream=False)
+    first.end()
+    assert _limit(usages, "a") == "answers_not_read"
 
 
 def test_reveals_come_back_in_time_up_to_those_at_once() -> None:
     now = [0.0]
-    usages = Usages(UsageLimits(reveals_per_second=2, reveals_at_once=3), lambda: now[0])
+    call = Usages(UsageLimits(reveals_per_second=2, reveals_at_once=3), lambda: now[0]).begin("a", stream=False)
 
     def reveals() -> int:
         for done in range(100):
             try:
-                with usages.in_flight("a", stream=False, reveal=True):
-                    pass
+                call.reveal()
             except RateLimited as error:
                 assert 0 < error.retry_after <= 0.5
                 return done
@@ -81,6 +119,13 @@ def test_reveals_come_back_in_time_up_to_those_at_once() -> None:
     assert reveals() == 1
     now[0] += 3600
     assert reveals() == 3
+
+
+def _limit(usages: Usages, principal: str) -> str:
+    """Which limit refuses a principal."""
+    with pytest.raises(RateLimited) as caught:
+        usages.begin(principal, stream=False)
+    return caught.value.metadata["limit"]
 
 
 async def _is_refused(service: RunningService) -> bool:
