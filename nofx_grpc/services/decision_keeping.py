@@ -11,6 +11,7 @@ from nofx_grpc.decisions.records import Content, NotARecord, parse
 from nofx_grpc.decisions.times import Moment
 from nofx_grpc.errors import NotFound
 from nofx_grpc.services import decision_messages
+from nofx_grpc.services.decision_portions import Shown, is_too_large, shorten
 from nofx_grpc.store.decisions import logs
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.home import Home
@@ -20,7 +21,6 @@ from nofx_grpc.v1 import decision_logs_pb2 as pb
 
 T = TypeVar("T")
 
-AT_ONCE: Final = 25  # bodies that are in memory at one time
 _EPOCH_SECONDS: Final = 1_000_000_000
 
 
@@ -46,18 +46,16 @@ class DecisionKeeping:
             raise NotFound("trader", trader_id)
         return found
 
-    async def messages(
-        self, log: Log, entries: Sequence[Entry], view: pb.DecisionView.ValueType
-    ) -> list[tuple[Entry, pb.Decision]]:
-        """The records of entries; without those that were deleted meanwhile."""
-        bodies = await self.home.load(log, entries)
-        return await asyncio.to_thread(
-            lambda: [
-                (entry, message)
-                for entry, body in zip(entries, bodies, strict=True)
-                if body is not None and (message := to_message(log, entry.id, body, view)) is not None
-            ]
-        )
+    async def whole(self, log: Log, entry: Entry, view: pb.DecisionView.ValueType) -> pb.Decision | None:
+        """A record, however large it is; None if it was deleted meanwhile."""
+        [body] = await self.home.load(log, [entry])
+        return None if body is None else await asyncio.to_thread(to_message, log, entry.id, body, view)
+
+    async def shown(self, log: Log, portion: Sequence[Entry], view: pb.DecisionView.ValueType) -> list[Shown]:
+        """The records of a portion of entries, each no larger than fits into a response."""
+        wanted = [entry for entry in portion if not is_too_large(entry)]
+        bodies = dict(zip(wanted, await self.home.load(log, wanted), strict=True))
+        return await asyncio.to_thread(lambda: [_shown(log, entry, bodies.get(entry), view) for entry in portion])
 
     def now(self) -> Moment:
         at = self.clock()
@@ -98,6 +96,22 @@ def message_of(log: Log, id: str, content: Content, body: bytes, view: pb.Decisi
     message.size_bytes = len(body)
     if view == pb.DECISION_VIEW_RAW:
         message.raw_json = body
+    return message
+
+
+def _shown(log: Log, entry: Entry, body: bytes | None, view: pb.DecisionView.ValueType) -> Shown:
+    if is_too_large(entry):
+        message: pb.Decision | None = _placed(log, entry)
+    else:
+        message = None if body is None else to_message(log, entry.id, body, view)
+    return Shown(entry, message, shorten(message) if message else 0)
+
+
+def _placed(log: Log, entry: Entry) -> pb.Decision:
+    """What the index knows of a record."""
+    message = pb.Decision(user_id=log.user_id, trader_id=log.trader_id, id=entry.id, shortened=True)
+    message.time.FromNanoseconds(entry.time_ns)
+    message.cycle_number, message.success, message.size_bytes = entry.cycle_number, entry.success, entry.size_bytes
     return message
 
 

@@ -11,7 +11,8 @@ from nofx_grpc.decisions.times import SECOND
 from nofx_grpc.errors import FailedPrecondition, InvalidArgument, NotFound, Violation
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.decision_appends import Appends
-from nofx_grpc.services.decision_keeping import AT_ONCE, DecisionKeeping, chunks
+from nofx_grpc.services.decision_keeping import DecisionKeeping
+from nofx_grpc.services.decision_portions import AT_ONCE, MOST_SHOWN_BYTES, body_bytes, portions, responses
 from nofx_grpc.services.decision_pruning import Limits, prune
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.performance import PerformanceRpcs
@@ -22,6 +23,7 @@ from nofx_grpc.store.engine import Connection
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
 MOST_UNREADABLE_SHOWN: Final = 100
+_MOST_READ_BYTES: Final = 32 * 1024 * 1024  # for a page: what is beyond it is for the next one
 _END_OF_TIME: Final = 2**63 - 1
 
 
@@ -42,9 +44,9 @@ class DecisionLogs(PerformanceRpcs):
         log = (await self._keeping.owned(request.user_id, request.trader_id)).log
         entry = (await self._keeping.db.read(entries.get, log.id, request.id)).value if log else None
         if log is not None and entry is not None:
-            found = await self._keeping.messages(log, [entry], request.view or pb.DECISION_VIEW_FULL)
-            if found:
-                return found[0][1]
+            found = await self._keeping.whole(log, entry, request.view or pb.DECISION_VIEW_FULL)
+            if found is not None:
+                return found
         raise NotFound("decision", request.id)
 
     async def ListDecisions(self, request: pb.ListDecisionsRequest, call: Call) -> pb.ListDecisionsResponse:
@@ -72,16 +74,18 @@ class DecisionLogs(PerformanceRpcs):
         view = request.view or pb.DECISION_VIEW_BASIC
         owned = await self._keeping.owned(request.user_id, request.trader_id)
         history, serial = await self._history(request, owned.log)
-        for chunk in chunks(history, AT_ONCE):
-            yield await self._tail_response(owned.log, chunk, view)
+        if owned.log is not None:
+            async for response in self._tail_responses(owned.log, history, view):
+                yield response
         synced = False
         with self._keeping.waiting(request.trader_id) as appended:
             while True:
                 appended.clear()
                 log = (await self._keeping.owned(request.user_id, request.trader_id)).log
                 new = (await self._keeping.db.read(entries.arrived, log.id, serial, AT_ONCE)).value if log else []
-                if new:
-                    yield await self._tail_response(log, new, view)
+                if log is not None and new:
+                    async for response in self._tail_responses(log, new, view):
+                        yield response
                     serial = new[-1].serial
                 elif not synced:
                     synced = True
@@ -120,17 +124,18 @@ class DecisionLogs(PerformanceRpcs):
         self, response: pb.ListDecisionsResponse, log: Log, rows: list[Entry], view: pb.DecisionView.ValueType
     ) -> Entry | None:
         """Put the records of rows into the page until it is full by bytes; the last row that was dealt with."""
-        size, last = 0, None
-        for chunk in chunks(rows, AT_ONCE):
-            found = dict(await self._keeping.messages(log, chunk, view))
-            for entry in chunk:
-                message = found.get(entry)
-                size += message.ByteSize() + 4 if message else 0
+        size, read, last = 0, 0, None
+        for portion in portions(rows):
+            if read > _MOST_READ_BYTES:
+                return last
+            for entry, message, more in await self._keeping.shown(log, portion, view):
+                size += more
                 if response.decisions and size > self._pages.most_bytes:
                     return last
                 if message is not None:
                     response.decisions.append(message)
                 last = entry
+            read += sum(body_bytes(entry) for entry in portion)
         return last
 
     async def _tell_unreadable(self, files: pb.UnreadableFiles, log: Log) -> None:
@@ -150,11 +155,12 @@ class DecisionLogs(PerformanceRpcs):
             return [], 0
         return (await self._keeping.db.scan(_latest, log.trader_id, request.history_count)).value
 
-    async def _tail_response(
-        self, log: Log | None, chunk: Sequence[Entry], view: pb.DecisionView.ValueType
-    ) -> pb.TailDecisionsResponse:
-        found = await self._keeping.messages(log, chunk, view) if log else []
-        return pb.TailDecisionsResponse(decisions=[message for _, message in found])
+    async def _tail_responses(
+        self, log: Log, rows: Sequence[Entry], view: pb.DecisionView.ValueType
+    ) -> AsyncIterator[pb.TailDecisionsResponse]:
+        for portion in portions(rows):
+            for decisions in responses(await self._keeping.shown(log, portion, view), MOST_SHOWN_BYTES):
+                yield pb.TailDecisionsResponse(decisions=decisions)
 
 
 def check_tail(request: pb.TailDecisionsRequest) -> None:

@@ -16,6 +16,8 @@ from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
 LONG: Final = frozenset({"system_prompt", "input_prompt", "cot_trace", "decision_json", "raw_response"})
+_MOST_PROPOSED: Final = 500  # decisions that a model can mean; a text of more is shown as text only
+_MOST_PROPOSED_CHARACTERS: Final = 256 * 1024
 _MS: Final = 1_000_000
 _EXACT: Final = 2.0**53
 
@@ -30,12 +32,14 @@ def to_proto(content: Content, view: pb.DecisionView.ValueType = pb.DECISION_VIE
 
 
 def proposed_actions(decision_json: str) -> list[pb.ProposedAction]:
-    """What a model decided, as far as its words are a list of decisions; else nothing."""
+    """What a model decided, as far as its words are a list of decisions, and not a very long one; else nothing."""
+    if len(decision_json) > _MOST_PROPOSED_CHARACTERS:
+        return []
     try:
         rows = parse_object(f'{{"all": {decision_json}\n}}')["all"] if decision_json.strip() else []
     except NotARecord:
         return []
-    if not isinstance(rows, list) or not all(_is_proposed(row) for row in rows):
+    if not isinstance(rows, list) or len(rows) > _MOST_PROPOSED or not all(_is_proposed(row) for row in rows):
         return []
     actions = []
     for row in rows:

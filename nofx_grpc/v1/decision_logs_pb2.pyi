@@ -90,6 +90,7 @@ class Decision(_message.Message):
     NULL_FIELDS_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     RAW_JSON_FIELD_NUMBER: _builtins.int
+    SHORTENED_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """The user whose trader it is; empty if its logs came from elsewhere and it never was here."""
     id: _builtins.str
@@ -128,6 +129,10 @@ class Decision(_message.Message):
     """How many bytes the record has."""
     raw_json: _builtins.bytes
     """The record as it is kept, byte for byte; in DECISION_VIEW_RAW only."""
+    shortened: _builtins.bool
+    """Whether the record is too large for a response that may hold several (more than 2 MiB): only the long texts are left
+    out then, or all but the fields that place it and `success`. GetDecision has all of it.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the cycle took place, to the nanosecond; the time of AppendDecision if absent there."""
@@ -150,8 +155,8 @@ class Decision(_message.Message):
 
     @_builtins.property
     def proposed_actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProposedAction]:
-        """What the model decided, read from `decision_json`; empty if that is no list of decisions. On input it counts only
-        where `decision_json` is absent.
+        """What the model decided, read from `decision_json`; empty if that is no list of decisions, or a very long one (more
+        than 500 decisions or 262,144 characters). On input it counts only where `decision_json` is absent.
         """
 
     @_builtins.property
@@ -200,10 +205,11 @@ class Decision(_message.Message):
         null_fields: _abc.Iterable[_builtins.str] | None = ...,
         size_bytes: _builtins.int = ...,
         raw_json: _builtins.bytes = ...,
+        shortened: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ai_model", b"_ai_model", "_cot_trace", b"_cot_trace", "_decision_json", b"_decision_json", "_error_message", b"_error_message", "_exchange", b"_exchange", "_extra_json", b"_extra_json", "_input_prompt", b"_input_prompt", "_raw_response", b"_raw_response", "_success", b"_success", "_system_prompt", b"_system_prompt", "_utc_offset_minutes", b"_utc_offset_minutes", "account_state", b"account_state", "ai_model", b"ai_model", "ai_request_duration", b"ai_request_duration", "cot_trace", b"cot_trace", "decision_json", b"decision_json", "error_message", b"error_message", "exchange", b"exchange", "extra_json", b"extra_json", "input_prompt", b"input_prompt", "raw_response", b"raw_response", "success", b"success", "system_prompt", b"system_prompt", "time", b"time", "utc_offset_minutes", b"utc_offset_minutes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ai_model", b"_ai_model", "_cot_trace", b"_cot_trace", "_decision_json", b"_decision_json", "_error_message", b"_error_message", "_exchange", b"_exchange", "_extra_json", b"_extra_json", "_input_prompt", b"_input_prompt", "_raw_response", b"_raw_response", "_success", b"_success", "_system_prompt", b"_system_prompt", "_utc_offset_minutes", b"_utc_offset_minutes", "account_state", b"account_state", "ai_model", b"ai_model", "ai_request_duration", b"ai_request_duration", "candidate_coins", b"candidate_coins", "cot_trace", b"cot_trace", "cycle_number", b"cycle_number", "decision_json", b"decision_json", "decisions", b"decisions", "error_message", b"error_message", "exchange", b"exchange", "execution_log", b"execution_log", "extra_json", b"extra_json", "id", b"id", "input_prompt", b"input_prompt", "null_fields", b"null_fields", "positions", b"positions", "proposed_actions", b"proposed_actions", "raw_json", b"raw_json", "raw_response", b"raw_response", "risk_notes", b"risk_notes", "size_bytes", b"size_bytes", "success", b"success", "system_prompt", b"system_prompt", "time", b"time", "trader_id", b"trader_id", "user_id", b"user_id", "utc_offset_minutes", b"utc_offset_minutes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ai_model", b"_ai_model", "_cot_trace", b"_cot_trace", "_decision_json", b"_decision_json", "_error_message", b"_error_message", "_exchange", b"_exchange", "_extra_json", b"_extra_json", "_input_prompt", b"_input_prompt", "_raw_response", b"_raw_response", "_success", b"_success", "_system_prompt", b"_system_prompt", "_utc_offset_minutes", b"_utc_offset_minutes", "account_state", b"account_state", "ai_model", b"ai_model", "ai_request_duration", b"ai_request_duration", "candidate_coins", b"candidate_coins", "cot_trace", b"cot_trace", "cycle_number", b"cycle_number", "decision_json", b"decision_json", "decisions", b"decisions", "error_message", b"error_message", "exchange", b"exchange", "execution_log", b"execution_log", "extra_json", b"extra_json", "id", b"id", "input_prompt", b"input_prompt", "null_fields", b"null_fields", "positions", b"positions", "proposed_actions", b"proposed_actions", "raw_json", b"raw_json", "raw_response", b"raw_response", "risk_notes", b"risk_notes", "shortened", b"shortened", "size_bytes", b"size_bytes", "success", b"success", "system_prompt", b"system_prompt", "time", b"time", "trader_id", b"trader_id", "user_id", b"user_id", "utc_offset_minutes", b"utc_offset_minutes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ai_model: _TypeAlias = _typing.Literal["ai_model"]  # noqa: Y015
     _WhichOneofArgType__ai_model: _TypeAlias = _typing.Literal["_ai_model", b"_ai_model"]  # noqa: Y015
