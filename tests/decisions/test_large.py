@@ -32,7 +32,8 @@ async def every_page(logs: Logs, **fields: Any) -> list[pb.ListDecisionsResponse
 
 
 async def history(logs: Logs, **fields: Any) -> list[pb.TailDecisionsResponse]:
-    stream, read = logs.tail(**fields), []
+    stream = logs.tail(**fields)
+    read: list[pb.TailDecisionsResponse] = []
     while not read or not read[-1].synced:
         read.append(await stream.read())
     stream.cancel()
