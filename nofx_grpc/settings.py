@@ -119,7 +119,9 @@ class Settings(BaseModel):
         1, ge=1, le=256, description="Processes that serve the address together; more than one need `host:port`."
     )
 
-    max_request_bytes: int = Field(4 * MIB, ge=1024, le=64 * MIB, description="Largest request accepted.")
+    max_request_bytes: int = Field(
+        4 * MIB, ge=1024, le=64 * MIB, description="Largest request accepted; most rpcs accept less."
+    )
     max_request_seconds: float = Field(
         30, ge=0.1, le=3600, description="How long a request may take to arrive, once its call has begun."
     )

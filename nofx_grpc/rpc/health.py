@@ -16,6 +16,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MOST_WATCHES = 100
 # Nor does who asks: no message is waited for longer than this, as long as it may be.
 ASKED_WITHIN_SECONDS = 2.0
+MOST_ASKED_BYTES = 1024  # the name of a service is shorter; millions of empty ones would take long to parse
 
 
 class Health:
@@ -72,7 +73,11 @@ async def _asked(context: Context) -> str:
     try:
         async with asyncio.timeout(ASKED_WITHIN_SECONDS):
             raw = await context.read()
-        return "" if raw is grpc.aio.EOF else pb.HealthCheckRequest.FromString(raw).service
+        if raw is grpc.aio.EOF:
+            return ""
+        if len(raw) > MOST_ASKED_BYTES:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"expected at most {MOST_ASKED_BYTES} bytes")
+        return pb.HealthCheckRequest.FromString(raw).service
     except TimeoutError:
         text = f"the request did not arrive within {ASKED_WITHIN_SECONDS:g} seconds"
         await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)

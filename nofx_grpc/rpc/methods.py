@@ -12,20 +12,14 @@ from typing import Any, cast
 import grpc
 import structlog
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from nofx_grpc.errors import (
-    DeadlineExceeded,
-    InvalidArgument,
-    NotFound,
-    PermissionDenied,
-    RequestTooLarge,
-    Violation,
-)
+from nofx_grpc.errors import DeadlineExceeded, InvalidArgument, NotFound, PermissionDenied, Violation
 from nofx_grpc.rpc.credentials import Context, credential_of, end_user_of
 from nofx_grpc.rpc.interceptor import Gate
 from nofx_grpc.rpc.permissions import Rule
+from nofx_grpc.rpc.requests import RequestReader
 from nofx_grpc.rpc.usage import InFlight
 from nofx_grpc.services.call import Call
 from nofx_grpc.store import audit
@@ -54,7 +48,7 @@ class GatedMethod:
         self._gate, self._behavior = gate, behavior
         self._name = f"/{method.containing_service.full_name}/{method.name}"
         self._rule = Rule.of(method)
-        self._request_type = GetMessageClass(method.input_type)
+        self._reader = RequestReader(method, gate.limits.request_bytes)
         self._answer_type = GetMessageClass(method.output_type)
 
     async def unary(self, _stream: AsyncIterator[bytes], context: Context) -> bytes:
@@ -107,7 +101,7 @@ class GatedMethod:
             # Most likely the client has reset the call, and this task is cancelled in a moment.
             await asyncio.sleep(_RESET_SECONDS)
             raise InvalidArgument(Violation("request", "is missing: expected one message"))
-        request = self._parse(raw)
+        request = await self._reader.read(raw)
         await self._check(call, request)
         if self._rule.permission in _REVEALS:
             in_flight.reveal()
@@ -115,7 +109,7 @@ class GatedMethod:
 
     async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for raw in stream:
-            request = self._parse(raw)
+            request = await self._reader.read(raw)
             self._gate.rules.check(request)
             yield request
 
@@ -143,16 +137,6 @@ class GatedMethod:
             raise PermissionDenied(
                 f"{self._name} needs the permission {name}, which the role {call.identity.role!r} does not have"
             )
-
-    def _parse(self, raw: bytes) -> Message:
-        if len(raw) > self._gate.limits.request_bytes:
-            raise RequestTooLarge(len(raw), self._gate.limits.request_bytes)
-        try:
-            return self._request_type.FromString(raw)
-        except DecodeError:
-            name = self._request_type.DESCRIPTOR.full_name
-            text = f"is no {name}: the bytes are damaged or cut off, or a string in it is not UTF-8"
-            raise InvalidArgument(Violation("request", text)) from None
 
     async def _check(self, call: Call, request: Message) -> None:
         """Scope first, rules second: a caller learns nothing about what it may not touch."""

@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nofx_grpc/v1/audit.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\nAuditEvent\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04peer\x18\x04 \x01(\t\x12\x0f\n\x07user_id\x18\x05 \x01(\t\x12\x11\n\tresources\x18\x06 \x01(\t\x12+\n\x07outcome\x18\x07 \x01(\x0e\x32\x1a.nofx_grpc.v1.AuditOutcome\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x12\n\nrequest_id\x18\n \x01(\t\x12(\n\x04time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63hain_id\x18\x0c \x01(\t\x12\x16\n\x0e\x63hain_position\x18\r \x01(\x03\"\xac\x03\n\x16ListAuditEventsRequest\x12(\n\x07user_id\x18\x01 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12*\n\tprincipal\x18\x02 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\'\n\x06method\x18\x03 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12)\n\x08resource\x18\x04 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\x39\n\x07outcome\x18\x05 \x01(\x0e\x32\x1a.nofx_grpc.v1.AuditOutcomeB\x0c\xe2\x41\x01\x01\xbaH\x05\x82\x01\x02\x10\x01\x12\x34\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12!\n\tpage_size\x18\x08 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\t \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80 \"\\\n\x17ListAuditEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.nofx_grpc.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"2\n\x12VerifyAuditRequest\x12\x1c\n\x04head\x18\x01 \x01(\tB\x0e\xe2\x41\x01\x01\xbaH\x07r\x05(\x80\x80\x80\x08\"\x88\x02\n\x13VerifyAuditResponse\x12\n\n\x02ok\x18\x01 \x01(\x08\x12,\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1a.nofx_grpc.v1.AuditFinding\x12\x15\n\rfinding_count\x18\x03 \x01(\x03\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\x12\x13\n\x0b\x63hain_count\x18\x05 \x01(\x03\x12&\n\x05heads\x18\x06 \x03(\x0b\x32\x17.nofx_grpc.v1.AuditHead\x12\x13\n\x0bnewer_count\x18\x07 \x01(\x03\x12\x1c\n\x14unheaded_chain_count\x18\x08 \x01(\x03\x12\x1a\n\x12sealed_later_count\x18\t \x01(\x03\"\x92\x01\n\x0c\x41uditFinding\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.nofx_grpc.v1.AuditFindingKind\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\t\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x03\x12\x15\n\rlast_position\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"Z\n\tAuditHead\x12\x0e\n\x06source\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hain_count\x18\x03 \x01(\x03\"\x18\n\x16\x45xportAuditHeadRequest\"|\n\x17\x45xportAuditHeadResponse\x12\x0c\n\x04head\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hain_count\x18\x03 \x01(\x03\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\"`\n\x11PruneAuditRequest\x12\x36\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"*\n\x12PruneAuditResponse\x12\x14\n\x0cpruned_count\x18\x01 \x01(\x03*w\n\x0c\x41uditOutcome\x12\x1d\n\x19\x41UDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41UDIT_OUTCOME_OK\x10\x01\x12\x18\n\x14\x41UDIT_OUTCOME_DENIED\x10\x02\x12\x18\n\x14\x41UDIT_OUTCOME_FAILED\x10\x03*\xbf\x02\n\x10\x41uditFindingKind\x12\"\n\x1e\x41UDIT_FINDING_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_CHANGED\x10\x01\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_MISSING\x10\x02\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_CUT_OFF\x10\x03\x12 \n\x1c\x41UDIT_FINDING_KIND_REWRITTEN\x10\x04\x12\x1d\n\x19\x41UDIT_FINDING_KIND_ANCHOR\x10\x05\x12!\n\x1d\x41UDIT_FINDING_KIND_UNREADABLE\x10\x06\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_NO_HEAD\x10\x07\x12#\n\x1f\x41UDIT_FINDING_KIND_HEAD_DAMAGED\x10\x08\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nofx_grpc/v1/audit.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\nAuditEvent\x12\x11\n\tprincipal\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x0c\n\x04peer\x18\x04 \x01(\t\x12\x0f\n\x07user_id\x18\x05 \x01(\t\x12\x11\n\tresources\x18\x06 \x01(\t\x12+\n\x07outcome\x18\x07 \x01(\x0e\x32\x1a.nofx_grpc.v1.AuditOutcome\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\x03\x12\x12\n\nrequest_id\x18\n \x01(\t\x12(\n\x04time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63hain_id\x18\x0c \x01(\t\x12\x16\n\x0e\x63hain_position\x18\r \x01(\x03\"\xac\x03\n\x16ListAuditEventsRequest\x12(\n\x07user_id\x18\x01 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12*\n\tprincipal\x18\x02 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\'\n\x06method\x18\x03 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12)\n\x08resource\x18\x04 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12\x39\n\x07outcome\x18\x05 \x01(\x0e\x32\x1a.nofx_grpc.v1.AuditOutcomeB\x0c\xe2\x41\x01\x01\xbaH\x05\x82\x01\x02\x10\x01\x12\x34\n\nstart_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12\x32\n\x08\x65nd_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x01\x12!\n\tpage_size\x18\x08 \x01(\x05\x42\x0e\xe2\x41\x01\x01\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12 \n\npage_token\x18\t \x01(\tB\x0c\xe2\x41\x01\x01\xbaH\x05r\x03(\x80 \"\\\n\x17ListAuditEventsResponse\x12(\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x18.nofx_grpc.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"(\n\x12VerifyAuditRequest\x12\x12\n\x04head\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\"\x88\x02\n\x13VerifyAuditResponse\x12\n\n\x02ok\x18\x01 \x01(\x08\x12,\n\x08\x66indings\x18\x02 \x03(\x0b\x32\x1a.nofx_grpc.v1.AuditFinding\x12\x15\n\rfinding_count\x18\x03 \x01(\x03\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\x12\x13\n\x0b\x63hain_count\x18\x05 \x01(\x03\x12&\n\x05heads\x18\x06 \x03(\x0b\x32\x17.nofx_grpc.v1.AuditHead\x12\x13\n\x0bnewer_count\x18\x07 \x01(\x03\x12\x1c\n\x14unheaded_chain_count\x18\x08 \x01(\x03\x12\x1a\n\x12sealed_later_count\x18\t \x01(\x03\"\x92\x01\n\x0c\x41uditFinding\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.nofx_grpc.v1.AuditFindingKind\x12\x10\n\x08\x63hain_id\x18\x02 \x01(\t\x12\x16\n\x0e\x66irst_position\x18\x03 \x01(\x03\x12\x15\n\rlast_position\x18\x04 \x01(\x03\x12\x13\n\x0b\x64\x65scription\x18\x05 \x01(\t\"Z\n\tAuditHead\x12\x0e\n\x06source\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hain_count\x18\x03 \x01(\x03\"\x18\n\x16\x45xportAuditHeadRequest\"|\n\x17\x45xportAuditHeadResponse\x12\x0c\n\x04head\x18\x01 \x01(\t\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63hain_count\x18\x03 \x01(\x03\x12\x14\n\x0crecord_count\x18\x04 \x01(\x03\"`\n\x11PruneAuditRequest\x12\x36\n\x06\x62\x65\x66ore\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"*\n\x12PruneAuditResponse\x12\x14\n\x0cpruned_count\x18\x01 \x01(\x03*w\n\x0c\x41uditOutcome\x12\x1d\n\x19\x41UDIT_OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41UDIT_OUTCOME_OK\x10\x01\x12\x18\n\x14\x41UDIT_OUTCOME_DENIED\x10\x02\x12\x18\n\x14\x41UDIT_OUTCOME_FAILED\x10\x03*\xbf\x02\n\x10\x41uditFindingKind\x12\"\n\x1e\x41UDIT_FINDING_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_CHANGED\x10\x01\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_MISSING\x10\x02\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_CUT_OFF\x10\x03\x12 \n\x1c\x41UDIT_FINDING_KIND_REWRITTEN\x10\x04\x12\x1d\n\x19\x41UDIT_FINDING_KIND_ANCHOR\x10\x05\x12!\n\x1d\x41UDIT_FINDING_KIND_UNREADABLE\x10\x06\x12\x1e\n\x1a\x41UDIT_FINDING_KIND_NO_HEAD\x10\x07\x12#\n\x1f\x41UDIT_FINDING_KIND_HEAD_DAMAGED\x10\x08\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,15 +54,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001\272H\005r\003(\200 '
   _globals['_VERIFYAUDITREQUEST'].fields_by_name['head']._loaded_options = None
-  _globals['_VERIFYAUDITREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\001\272H\007r\005(\200\200\200\010'
+  _globals['_VERIFYAUDITREQUEST'].fields_by_name['head']._serialized_options = b'\342A\001\001'
   _globals['_PRUNEAUDITREQUEST'].fields_by_name['before']._loaded_options = None
   _globals['_PRUNEAUDITREQUEST'].fields_by_name['before']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_PRUNEAUDITREQUEST'].fields_by_name['force']._loaded_options = None
   _globals['_PRUNEAUDITREQUEST'].fields_by_name['force']._serialized_options = b'\342A\001\001'
-  _globals['_AUDITOUTCOME']._serialized_start=1813
-  _globals['_AUDITOUTCOME']._serialized_end=1932
-  _globals['_AUDITFINDINGKIND']._serialized_start=1935
-  _globals['_AUDITFINDINGKIND']._serialized_end=2254
+  _globals['_AUDITOUTCOME']._serialized_start=1803
+  _globals['_AUDITOUTCOME']._serialized_end=1922
+  _globals['_AUDITFINDINGKIND']._serialized_start=1925
+  _globals['_AUDITFINDINGKIND']._serialized_end=2244
   _globals['_AUDITEVENT']._serialized_start=138
   _globals['_AUDITEVENT']._serialized_end=432
   _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=435
@@ -70,19 +70,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=865
   _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=957
   _globals['_VERIFYAUDITREQUEST']._serialized_start=959
-  _globals['_VERIFYAUDITREQUEST']._serialized_end=1009
-  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1012
-  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1276
-  _globals['_AUDITFINDING']._serialized_start=1279
-  _globals['_AUDITFINDING']._serialized_end=1425
-  _globals['_AUDITHEAD']._serialized_start=1427
-  _globals['_AUDITHEAD']._serialized_end=1517
-  _globals['_EXPORTAUDITHEADREQUEST']._serialized_start=1519
-  _globals['_EXPORTAUDITHEADREQUEST']._serialized_end=1543
-  _globals['_EXPORTAUDITHEADRESPONSE']._serialized_start=1545
-  _globals['_EXPORTAUDITHEADRESPONSE']._serialized_end=1669
-  _globals['_PRUNEAUDITREQUEST']._serialized_start=1671
-  _globals['_PRUNEAUDITREQUEST']._serialized_end=1767
-  _globals['_PRUNEAUDITRESPONSE']._serialized_start=1769
-  _globals['_PRUNEAUDITRESPONSE']._serialized_end=1811
+  _globals['_VERIFYAUDITREQUEST']._serialized_end=999
+  _globals['_VERIFYAUDITRESPONSE']._serialized_start=1002
+  _globals['_VERIFYAUDITRESPONSE']._serialized_end=1266
+  _globals['_AUDITFINDING']._serialized_start=1269
+  _globals['_AUDITFINDING']._serialized_end=1415
+  _globals['_AUDITHEAD']._serialized_start=1417
+  _globals['_AUDITHEAD']._serialized_end=1507
+  _globals['_EXPORTAUDITHEADREQUEST']._serialized_start=1509
+  _globals['_EXPORTAUDITHEADREQUEST']._serialized_end=1533
+  _globals['_EXPORTAUDITHEADRESPONSE']._serialized_start=1535
+  _globals['_EXPORTAUDITHEADRESPONSE']._serialized_end=1659
+  _globals['_PRUNEAUDITREQUEST']._serialized_start=1661
+  _globals['_PRUNEAUDITREQUEST']._serialized_end=1757
+  _globals['_PRUNEAUDITRESPONSE']._serialized_start=1759
+  _globals['_PRUNEAUDITRESPONSE']._serialized_end=1801
 # @@protoc_insertion_point(module_scope)

@@ -388,6 +388,7 @@ PERMISSION_FIELD_NUMBER: _builtins.int
 USER_FIELD_FIELD_NUMBER: _builtins.int
 NARROWED_FIELD_NUMBER: _builtins.int
 OPEN_TO_SCOPED_FIELD_NUMBER: _builtins.int
+MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
 SECRET_FIELD_NUMBER: _builtins.int
 permission: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Permission.ValueType]
 """What the caller must be allowed to do."""
@@ -402,6 +403,11 @@ one.
 """
 open_to_scoped: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.bool]
 """Open to tokens that are limited to one user although the call names none."""
+max_request_bytes: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.int]
+"""How many bytes a request may have at most; 65,536 if this is not set. Never more than the server's own limit, which
+an operator may set. Of several messages in a stream it is the limit of each. A request of more than 65,536 bytes
+may hold at most 16,384 values, those of the messages inside included.
+"""
 secret: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
 """The field holds a secret: it must not be logged, shown or kept. Such fields have `debug_redact` as well, which says
 the same to the libraries that know it.

@@ -35,7 +35,7 @@ from nofx_grpc.v1 import traders_pb2 as nofx__grpc_dot_v1_dot_traders__pb2
 from nofx_grpc.v1 import users_pb2 as nofx__grpc_dot_v1_dot_users__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nofx_grpc/v1/watch.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dnofx_grpc/v1/beta_codes.proto\x1a\x19nofx_grpc/v1/common.proto\x1a\x1cnofx_grpc/v1/exchanges.proto\x1a\x19nofx_grpc/v1/models.proto\x1a!nofx_grpc/v1/signal_sources.proto\x1a nofx_grpc/v1/system_config.proto\x1a\x1anofx_grpc/v1/traders.proto\x1a\x18nofx_grpc/v1/users.proto\"\x86\x02\n\x0cWatchRequest\x12@\n\x05kinds\x18\x01 \x03(\x0e\x32\x1a.nofx_grpc.v1.ResourceKindB\x15\xe2\x41\x01\x01\xbaH\x0e\x92\x01\x0b\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12(\n\x07user_id\x18\x02 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12(\n\x0estart_revision\x18\x03 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12+\n\nhistory_id\x18\x04 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x01\x32\t^\\P{Cc}*$\x12 \n\x12send_initial_state\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x42\x11\n\x0f_start_revision\"\xe8\x01\n\rWatchResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x12\n\nhistory_id\x18\x02 \x01(\t\x12*\n\x08snapshot\x18\x03 \x01(\x0b\x32\x16.nofx_grpc.v1.SnapshotH\x00\x12&\n\x06synced\x18\x04 \x01(\x0b\x32\x14.nofx_grpc.v1.SyncedH\x00\x12(\n\x07\x63hanges\x18\x05 \x01(\x0b\x32\x15.nofx_grpc.v1.ChangesH\x00\x12*\n\x08\x62ookmark\x18\x06 \x01(\x0b\x32\x16.nofx_grpc.v1.BookmarkH\x00\x42\x07\n\x05\x65vent\"_\n\x08Snapshot\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.nofx_grpc.v1.ResourceKind\x12)\n\tresources\x18\x02 \x03(\x0b\x32\x16.nofx_grpc.v1.Resource\"\x08\n\x06Synced\"\n\n\x08\x42ookmark\"z\n\x07\x43hanges\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x14.nofx_grpc.v1.Change\x12\x0c\n\x04more\x18\x04 \x01(\x08\"\xa5\x01\n\x06\x43hange\x12*\n\toperation\x18\x01 \x01(\x0e\x32\x17.nofx_grpc.v1.Operation\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.nofx_grpc.v1.ResourceKind\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12(\n\x08resource\x18\x05 \x01(\x0b\x32\x16.nofx_grpc.v1.Resource\"\xc9\x02\n\x08Resource\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x12.nofx_grpc.v1.UserH\x00\x12$\n\x05model\x18\x02 \x01(\x0b\x32\x13.nofx_grpc.v1.ModelH\x00\x12*\n\x08\x65xchange\x18\x03 \x01(\x0b\x32\x16.nofx_grpc.v1.ExchangeH\x00\x12\x33\n\rsignal_source\x18\x04 \x01(\x0b\x32\x1a.nofx_grpc.v1.SignalSourceH\x00\x12&\n\x06trader\x18\x05 \x01(\x0b\x32\x14.nofx_grpc.v1.TraderH\x00\x12\x31\n\x0c\x63onfig_entry\x18\x06 \x01(\x0b\x32\x19.nofx_grpc.v1.ConfigEntryH\x00\x12+\n\tbeta_code\x18\x07 \x01(\x0b\x32\x16.nofx_grpc.v1.BetaCodeH\x00\x42\n\n\x08resource*\xf2\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12RESOURCE_KIND_USER\x10\x01\x12\x17\n\x13RESOURCE_KIND_MODEL\x10\x02\x12\x1a\n\x16RESOURCE_KIND_EXCHANGE\x10\x03\x12\x1f\n\x1bRESOURCE_KIND_SIGNAL_SOURCE\x10\x04\x12\x18\n\x14RESOURCE_KIND_TRADER\x10\x05\x12\x1e\n\x1aRESOURCE_KIND_CONFIG_ENTRY\x10\x06\x12\x1b\n\x17RESOURCE_KIND_BETA_CODE\x10\x07*h\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_CREATE\x10\x01\x12\x14\n\x10OPERATION_UPDATE\x10\x02\x12\x14\n\x10OPERATION_DELETE\x10\x03\x32\x63\n\x05Watch\x12Z\n\x05Watch\x12\x1a.nofx_grpc.v1.WatchRequest\x1a\x1b.nofx_grpc.v1.WatchResponse\"\x16\x90\x02\x01\x88\xb5\x18\x01\x92\xb5\x18\x07user_id\x98\xb5\x18\x01\x30\x01\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18nofx_grpc/v1/watch.proto\x12\x0cnofx_grpc.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dnofx_grpc/v1/beta_codes.proto\x1a\x19nofx_grpc/v1/common.proto\x1a\x1cnofx_grpc/v1/exchanges.proto\x1a\x19nofx_grpc/v1/models.proto\x1a!nofx_grpc/v1/signal_sources.proto\x1a nofx_grpc/v1/system_config.proto\x1a\x1anofx_grpc/v1/traders.proto\x1a\x18nofx_grpc/v1/users.proto\"\x88\x02\n\x0cWatchRequest\x12\x42\n\x05kinds\x18\x01 \x03(\x0e\x32\x1a.nofx_grpc.v1.ResourceKindB\x17\xe2\x41\x01\x01\xbaH\x10\x92\x01\r\x10\x10\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12(\n\x07user_id\x18\x02 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x04\x32\t^\\P{Cc}*$\x12(\n\x0estart_revision\x18\x03 \x01(\x03\x42\x0b\xe2\x41\x01\x01\xbaH\x04\"\x02(\x00H\x00\x88\x01\x01\x12+\n\nhistory_id\x18\x04 \x01(\tB\x17\xe2\x41\x01\x01\xbaH\x10r\x0e(\x80\x01\x32\t^\\P{Cc}*$\x12 \n\x12send_initial_state\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x42\x11\n\x0f_start_revision\"\xe8\x01\n\rWatchResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x12\n\nhistory_id\x18\x02 \x01(\t\x12*\n\x08snapshot\x18\x03 \x01(\x0b\x32\x16.nofx_grpc.v1.SnapshotH\x00\x12&\n\x06synced\x18\x04 \x01(\x0b\x32\x14.nofx_grpc.v1.SyncedH\x00\x12(\n\x07\x63hanges\x18\x05 \x01(\x0b\x32\x15.nofx_grpc.v1.ChangesH\x00\x12*\n\x08\x62ookmark\x18\x06 \x01(\x0b\x32\x16.nofx_grpc.v1.BookmarkH\x00\x42\x07\n\x05\x65vent\"_\n\x08Snapshot\x12(\n\x04kind\x18\x01 \x01(\x0e\x32\x1a.nofx_grpc.v1.ResourceKind\x12)\n\tresources\x18\x02 \x03(\x0b\x32\x16.nofx_grpc.v1.Resource\"\x08\n\x06Synced\"\n\n\x08\x42ookmark\"z\n\x07\x43hanges\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12%\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x14.nofx_grpc.v1.Change\x12\x0c\n\x04more\x18\x04 \x01(\x08\"\xa5\x01\n\x06\x43hange\x12*\n\toperation\x18\x01 \x01(\x0e\x32\x17.nofx_grpc.v1.Operation\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x1a.nofx_grpc.v1.ResourceKind\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\n\n\x02id\x18\x04 \x01(\t\x12(\n\x08resource\x18\x05 \x01(\x0b\x32\x16.nofx_grpc.v1.Resource\"\xc9\x02\n\x08Resource\x12\"\n\x04user\x18\x01 \x01(\x0b\x32\x12.nofx_grpc.v1.UserH\x00\x12$\n\x05model\x18\x02 \x01(\x0b\x32\x13.nofx_grpc.v1.ModelH\x00\x12*\n\x08\x65xchange\x18\x03 \x01(\x0b\x32\x16.nofx_grpc.v1.ExchangeH\x00\x12\x33\n\rsignal_source\x18\x04 \x01(\x0b\x32\x1a.nofx_grpc.v1.SignalSourceH\x00\x12&\n\x06trader\x18\x05 \x01(\x0b\x32\x14.nofx_grpc.v1.TraderH\x00\x12\x31\n\x0c\x63onfig_entry\x18\x06 \x01(\x0b\x32\x19.nofx_grpc.v1.ConfigEntryH\x00\x12+\n\tbeta_code\x18\x07 \x01(\x0b\x32\x16.nofx_grpc.v1.BetaCodeH\x00\x42\n\n\x08resource*\xf2\x01\n\x0cResourceKind\x12\x1d\n\x19RESOURCE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12RESOURCE_KIND_USER\x10\x01\x12\x17\n\x13RESOURCE_KIND_MODEL\x10\x02\x12\x1a\n\x16RESOURCE_KIND_EXCHANGE\x10\x03\x12\x1f\n\x1bRESOURCE_KIND_SIGNAL_SOURCE\x10\x04\x12\x18\n\x14RESOURCE_KIND_TRADER\x10\x05\x12\x1e\n\x1aRESOURCE_KIND_CONFIG_ENTRY\x10\x06\x12\x1b\n\x17RESOURCE_KIND_BETA_CODE\x10\x07*h\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_CREATE\x10\x01\x12\x14\n\x10OPERATION_UPDATE\x10\x02\x12\x14\n\x10OPERATION_DELETE\x10\x03\x32\x63\n\x05Watch\x12Z\n\x05Watch\x12\x1a.nofx_grpc.v1.WatchRequest\x1a\x1b.nofx_grpc.v1.WatchResponse\"\x16\x90\x02\x01\x88\xb5\x18\x01\x92\xb5\x18\x07user_id\x98\xb5\x18\x01\x30\x01\x42\x1bP\x01Z\x17nofx_grpc/v1;nofxgrpcv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'P\001Z\027nofx_grpc/v1;nofxgrpcv1'
   _globals['_WATCHREQUEST'].fields_by_name['kinds']._loaded_options = None
-  _globals['_WATCHREQUEST'].fields_by_name['kinds']._serialized_options = b'\342A\001\001\272H\016\222\001\013\030\001\"\007\202\001\004\020\001 \000'
+  _globals['_WATCHREQUEST'].fields_by_name['kinds']._serialized_options = b'\342A\001\001\272H\020\222\001\r\020\020\030\001\"\007\202\001\004\020\001 \000'
   _globals['_WATCHREQUEST'].fields_by_name['user_id']._loaded_options = None
   _globals['_WATCHREQUEST'].fields_by_name['user_id']._serialized_options = b'\342A\001\001\272H\020r\016(\200\0042\t^\\P{Cc}*$'
   _globals['_WATCHREQUEST'].fields_by_name['start_revision']._loaded_options = None
@@ -55,26 +55,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST'].fields_by_name['send_initial_state']._serialized_options = b'\342A\001\001'
   _globals['_WATCH'].methods_by_name['Watch']._loaded_options = None
   _globals['_WATCH'].methods_by_name['Watch']._serialized_options = b'\220\002\001\210\265\030\001\222\265\030\007user_id\230\265\030\001'
-  _globals['_RESOURCEKIND']._serialized_start=1619
-  _globals['_RESOURCEKIND']._serialized_end=1861
-  _globals['_OPERATION']._serialized_start=1863
-  _globals['_OPERATION']._serialized_end=1967
+  _globals['_RESOURCEKIND']._serialized_start=1621
+  _globals['_RESOURCEKIND']._serialized_end=1863
+  _globals['_OPERATION']._serialized_start=1865
+  _globals['_OPERATION']._serialized_end=1969
   _globals['_WATCHREQUEST']._serialized_start=376
-  _globals['_WATCHREQUEST']._serialized_end=638
-  _globals['_WATCHRESPONSE']._serialized_start=641
-  _globals['_WATCHRESPONSE']._serialized_end=873
-  _globals['_SNAPSHOT']._serialized_start=875
-  _globals['_SNAPSHOT']._serialized_end=970
-  _globals['_SYNCED']._serialized_start=972
-  _globals['_SYNCED']._serialized_end=980
-  _globals['_BOOKMARK']._serialized_start=982
-  _globals['_BOOKMARK']._serialized_end=992
-  _globals['_CHANGES']._serialized_start=994
-  _globals['_CHANGES']._serialized_end=1116
-  _globals['_CHANGE']._serialized_start=1119
-  _globals['_CHANGE']._serialized_end=1284
-  _globals['_RESOURCE']._serialized_start=1287
-  _globals['_RESOURCE']._serialized_end=1616
-  _globals['_WATCH']._serialized_start=1969
-  _globals['_WATCH']._serialized_end=2068
+  _globals['_WATCHREQUEST']._serialized_end=640
+  _globals['_WATCHRESPONSE']._serialized_start=643
+  _globals['_WATCHRESPONSE']._serialized_end=875
+  _globals['_SNAPSHOT']._serialized_start=877
+  _globals['_SNAPSHOT']._serialized_end=972
+  _globals['_SYNCED']._serialized_start=974
+  _globals['_SYNCED']._serialized_end=982
+  _globals['_BOOKMARK']._serialized_start=984
+  _globals['_BOOKMARK']._serialized_end=994
+  _globals['_CHANGES']._serialized_start=996
+  _globals['_CHANGES']._serialized_end=1118
+  _globals['_CHANGE']._serialized_start=1121
+  _globals['_CHANGE']._serialized_end=1286
+  _globals['_RESOURCE']._serialized_start=1289
+  _globals['_RESOURCE']._serialized_end=1618
+  _globals['_WATCH']._serialized_start=1971
+  _globals['_WATCH']._serialized_end=2070
 # @@protoc_insertion_point(module_scope)

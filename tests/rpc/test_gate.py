@@ -17,7 +17,7 @@ from nofx_grpc.rpc.methods import GatedMethod
 from nofx_grpc.store import audit, exchanges
 from nofx_grpc.v1 import exchanges_pb2 as pb
 from tests.support.late import LateContext
-from tests.support.rpcs import METHODS, call_raw, path_of
+from tests.support.rpcs import METHODS, call_raw, limit_of, path_of
 from tests.support.service import RunningService, refused, running_service
 
 Code = grpc.StatusCode
@@ -62,13 +62,12 @@ async def test_a_call_without_a_request(service: RunningService, method: Any) ->
 
 
 async def test_a_request_of_the_greatest_size_is_looked_at(service: RunningService) -> None:
-    limit = service.app.settings.max_request_bytes
-    await refused(call_raw(service.client(), GET, bytes(limit)), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
+    await refused(call_raw(service.client(), GET, bytes(limit_of(GET))), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT")
 
 
 @pytest.mark.parametrize("method", [GET, CREATE, IMPORT], ids=lambda method: method.name)
 async def test_a_request_over_the_limit(service: RunningService, method: Any) -> None:
-    limit = service.app.settings.max_request_bytes
+    limit = limit_of(method)
     call = call_raw(service.client(), method, bytes(limit + 1))
     async with service.nothing_written():
         refusal = await refused(call, Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE")

@@ -130,6 +130,15 @@ async def test_a_check_of_an_unknown_service_is_refused(service: RunningService)
     assert refused.value.code() == Code.NOT_FOUND
 
 
+@pytest.mark.parametrize("rpc", ["Check", "Watch"])
+async def test_health_reads_no_long_question(service: RunningService, rpc: str) -> None:
+    ask: Any = service.anonymous().channel.stream_stream(f"/grpc.health.v1.Health/{rpc}")
+    for size, code in ((1024, Code.INVALID_ARGUMENT), (1026, Code.RESOURCE_EXHAUSTED)):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(iter([b"\xff" + bytes(size - 1)])).read()
+        assert caught.value.code() is code
+
+
 async def test_bytes_that_are_no_question_are_refused(service: RunningService) -> None:
     check: Any = service.anonymous().channel.unary_unary("/grpc.health.v1.Health/Check")
     with pytest.raises(grpc.aio.AioRpcError) as refused:

@@ -7,6 +7,7 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from nofx_grpc.rpc.requests import SMALL
 from nofx_grpc.v1 import common_pb2
 from tests.support.service import Client
 
@@ -29,6 +30,11 @@ def path_of(method: MethodDescriptor) -> str:
 def permission_of(method: MethodDescriptor) -> str:
     value = method.GetOptions().Extensions[common_pb2.permission]
     return common_pb2.Permission.Name(value).removeprefix("PERMISSION_")
+
+
+def limit_of(method: MethodDescriptor) -> int:
+    """How many bytes a request of an rpc may have, if the server's limit is not lower."""
+    return method.GetOptions().Extensions[common_pb2.max_request_bytes] or SMALL
 
 
 def request_about(method: MethodDescriptor, user_id: str) -> Message:
