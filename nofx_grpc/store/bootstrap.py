@@ -12,9 +12,10 @@ from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.crypto.keyring import SALT_BYTES, Keyring, MasterKey, new_keyring, nofx_record
 from nofx_grpc.errors import SchemaError
-from nofx_grpc.store import audit_chain, keys, revisions, tokens
+from nofx_grpc.store import audit_chain, keys, tokens
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.live_keys import LiveKeys
+from nofx_grpc.store.reads import read_committed
 from nofx_grpc.store.schema import migrate
 from nofx_grpc.store.seed import seed
 from nofx_grpc.store.tokens import Token
@@ -88,5 +89,4 @@ def unlock(backend: Backend, master_text: str) -> LiveKeys:
 def unlock_in(connection: Connection, master_text: str) -> LiveKeys:
     """As `unlock`, in a transaction that runs."""
     master = MasterKey.from_text(master_text, keys.read_salt(connection))
-    version = revisions.read_state(connection).keyring_version
-    return LiveKeys(master, Keyring.unlock(keys.read_all(connection), master), version)
+    return LiveKeys(master, Keyring.unlock(keys.read_all(connection), master), read_committed(connection))

@@ -33,7 +33,7 @@ class _Remembered(NamedTuple):
     answers: dict[Any, Answer[Any]]
 
 
-def _ignore(connection: Connection, keyring_version: int) -> None:
+def _ignore(connection: Connection, at: Committed) -> None:
     """For a store in which nothing is sealed or opened."""
 
 
@@ -60,7 +60,7 @@ class Database:
     ) -> None:
         self._backend = backend
         self.audit_key, self.heads = chain.key, heads
-        follow, envelope = (_ignore, None) if keys is None else (keys.follow, keys.envelope)
+        follow = _ignore if keys is None else keys.follow
         self._writer = GroupCommitWriter(
             backend,
             clock,
@@ -68,8 +68,8 @@ class Database:
             batch_size=batch_size,
             batch_seconds=batch_seconds,
             lock_timeout=lock_timeout,
-            follow=follow,
-            envelope=envelope,
+            follow=_ignore if keys is None else keys.follow_newest,
+            envelope=None if keys is None else keys.envelope,
         )
         self._scanners = ThreadPoolExecutor(scan_threads, thread_name_prefix="nofx-reader")
         self._held = HeldReads(backend, follow)

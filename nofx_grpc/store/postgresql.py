@@ -18,7 +18,7 @@ from nofx_grpc.store.metadata import Timestamped
 from nofx_grpc.store.postgresql_listen import Listener, notify
 from nofx_grpc.store.postgresql_reads import PooledReads
 from nofx_grpc.store.postgresql_url import parameters_of, shown
-from nofx_grpc.store.reads import Follow
+from nofx_grpc.store.reads import COMMITTED, Follow
 
 _DRIVER = "postgresql+psycopg://"
 # Any number that no other program's advisory locks in this database have.
@@ -85,7 +85,7 @@ class PostgresqlBackend:
     name = "postgresql"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     begin_write = "BEGIN ISOLATION LEVEL READ COMMITTED"
-    claim: str | None = "SELECT revision, keyring_version FROM store_state FOR NO KEY UPDATE"
+    claim: str | None = f"{COMMITTED} FOR NO KEY UPDATE"
 
     def __init__(self, url: str, options: PostgresqlOptions) -> None:
         self._parameters, self._options = parameters_of(url), options

@@ -70,7 +70,7 @@ class PooledReads:
             committed = await _only_row(cursor)
 
             def in_step(connection: Connection) -> T:
-                self._follow(connection, committed.keyring_version)
+                self._follow(connection, committed)
                 return fn(connection)
 
             return Answer(await held.core.run_sync(in_step), committed.revision)

@@ -14,8 +14,6 @@ if TYPE_CHECKING:  # each backend says how it is read
 
 T = TypeVar("T")
 
-Follow = Callable[[Connection, int], None]  # told the version of the keyring in a snapshot, before anything is read
-
 COMMITTED = "SELECT revision, keyring_version, history_id FROM store_state"
 
 
@@ -32,6 +30,10 @@ class Committed(NamedTuple):
     revision: int
     keyring_version: int
     history_id: str
+
+
+# Told how far the store is in a snapshot, before anything is read in it.
+Follow = Callable[[Connection, Committed], None]
 
 
 class BoundedReads(Protocol):
@@ -65,7 +67,7 @@ class HeldReads:
         def in_one_snapshot(connection: Connection) -> Answer[T]:
             connection.connection.cursor().execute(self._backend.begin_read)
             committed = read_committed(connection)
-            self._follow(connection, committed.keyring_version)
+            self._follow(connection, committed)
             return Answer(fn(connection), committed.revision)
 
         return self._on_reader(in_one_snapshot)

@@ -26,7 +26,7 @@ from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend, holding
 from nofx_grpc.store.history import connect
 from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost
-from nofx_grpc.store.reads import Follow, discard, read_committed
+from nofx_grpc.store.reads import Committed, Follow, discard, read_committed
 from nofx_grpc.store.retry import retrying
 
 _COMPANY_SECONDS = 0.001
@@ -55,7 +55,7 @@ class GroupCommitWriter:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="nofx-writer", daemon=True)
         self._stopped = False
-        self._seen = self._keyring_version = 0  # as of the running transaction
+        self._seen, self._began = 0, Committed(0, 0, "")  # as of the running transaction, and of its beginning
         self._batch = revisions.Batch()
         self._claimed = False  # whether the running transaction keeps other writers waiting, and has the newest keys
         self.revision = 0  # the last committed revision that this process knows of
@@ -140,7 +140,8 @@ class GroupCommitWriter:
             self._chain.renew()
             self._connection = connect(self._backend)
             self._connection.exec_driver_sql(self._backend.begin_write)
-        self._seen, self._keyring_version, _ = read_committed(self._connection)
+        self._began = read_committed(self._connection)
+        self._seen = self._began.revision
         self.revision = min(self.revision, self._seen)  # what a failover has lost is not committed any more
 
     def _claim(self) -> None:
@@ -152,8 +153,9 @@ class GroupCommitWriter:
             return
         try:
             if self._backend.claim is not None:
-                self._seen, self._keyring_version = self._on_driver(self._backend.claim).fetchone()
-            self._follow(self._connection, self._keyring_version)
+                self._began = Committed(*self._on_driver(self._backend.claim).fetchone())
+                self._seen = self._began.revision
+            self._follow(self._connection, self._began)
         except Exception as error:
             if self._backend.is_transient(error):
                 raise

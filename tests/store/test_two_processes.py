@@ -59,7 +59,7 @@ def test_two_processes_share_the_store_fairly(store: Store) -> None:
     one, two = (json.loads(process.communicate(timeout=60)[0]) for process in processes)
     print(f"writes: {len(one['revisions'])} and {len(two['revisions'])},")
     print(f"longest waits: {one['longest'] * 1000:.1f} and {two['longest'] * 1000:.1f} ms")
-    assert min(len(one["revisions"]), len(two["revisions"])) > 50, "both get on"
+    assert min(len(one["revisions"]), len(two["revisions"])) > 10, "both get on"
     assert max(one["longest"], two["longest"]) < SECONDS / 2, "nobody starves"
     together = sorted(one["revisions"] + two["revisions"])
     assert together == list(range(2, len(together) + 2))
