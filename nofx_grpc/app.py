@@ -13,10 +13,11 @@ from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import StartError
 from nofx_grpc.housekeeping import Housekeeping, Keeping
 from nofx_grpc.master_key import master_key_text
+from nofx_grpc.rpc import refusals
 from nofx_grpc.rpc.callers import Callers
 from nofx_grpc.rpc.certificates import ClientCertificates
 from nofx_grpc.rpc.identity import Tokens
-from nofx_grpc.rpc.interceptor import REFUSALS_ON_RECORD_PER_MINUTE, Gate, Limits
+from nofx_grpc.rpc.interceptor import Gate, Limits
 from nofx_grpc.rpc.policy import policy_file
 from nofx_grpc.rpc.reloading import Looks, Reloading
 from nofx_grpc.rpc.server import Server, ServerOptions
@@ -80,7 +81,7 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
         settings.max_request_bytes,
         settings.max_request_seconds,
         settings.min_revision_wait_seconds,
-        share(REFUSALS_ON_RECORD_PER_MINUTE, settings),
+        share(refusals.PER_MINUTE, settings),
         usage_limits(settings),
     )
     tls = tls_of(settings)
@@ -92,7 +93,9 @@ def build_app(settings: Settings, clock: Callable[[], datetime] = utc_now) -> Ap
     services = build_services(keys, pages, login_options(settings), feed, decisions)
     gate = Gate(db, envelope, Callers(tokens, certificates), limits)
     server = Server(gate, services, server_options(settings, tls))
-    housekeeping = Housekeeping(db, feed, tokens, clock, keeping(settings), keys, decisions, retention(settings))
+    housekeeping = Housekeeping(
+        db, feed, tokens, clock, keeping(settings), keys, decisions, retention(settings), gate.refusals
+    )
     return App(settings, db, envelope, gate, feed, server, housekeeping, [each for each in (tls, policy) if each])
 
 

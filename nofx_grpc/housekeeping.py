@@ -14,10 +14,11 @@ from datetime import datetime, timedelta
 import structlog
 
 from nofx_grpc.rpc.identity import Tokens
+from nofx_grpc.rpc.refusals import Refusals
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_pruning import Retention, retain
 from nofx_grpc.services.feed import Feed
-from nofx_grpc.store import accounts, changes, login_tokens, login_tries, processes, request_ids, tokens
+from nofx_grpc.store import accounts, audit, changes, login_tokens, login_tries, processes, request_ids, tokens
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.live_keys import LiveKeys
 
@@ -51,6 +52,7 @@ class Housekeeping:
     keys: LiveKeys
     decisions: DecisionKeeping
     retention: Retention
+    refusals: Refusals
     process: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     async def run(self) -> None:
@@ -63,6 +65,7 @@ class Housekeeping:
     async def sweep(self) -> None:
         """Do all of it once: what is this process's own, and the rest if it is the one that does it."""
         await self.note_used_tokens()
+        await self._try("refusals", self._record_left_out())
         self.keys.forget_retired()
         await self._try("staged_decisions", self.decisions.home.tidy())
         await self._look_at_history()
@@ -80,6 +83,7 @@ class Housekeeping:
     async def end(self) -> None:
         """Do what is left at the end of the process."""
         await self.note_used_tokens()
+        await self._try("refusals", self._record_left_out())
         await self._write("processes", processes.check_out, self.process)
 
     async def compact(self) -> None:
@@ -111,6 +115,14 @@ class Housekeeping:
         """Write down when the tokens were used last."""
         for ids in _chunks(sorted(self.tokens.take_used()), AT_ONCE):
             await self._write("used_tokens", tokens.mark_used, ids, self.clock())
+
+    async def _record_left_out(self) -> int:
+        """Put the number of the refusals on record that had no record of their own."""
+        records = self.refusals.take_left_out()
+        for record in records:
+            logger.warning("refusals_left_out", principal=record.principal, last=record.method, number=record.resources)
+            await self.db.append(audit.append, record)
+        return len(records)
 
     async def _repeat(self, what: str, limit: int, fn: Callable[..., int], *args: object) -> None:
         """Run `fn` until it finds less to do than its limit."""

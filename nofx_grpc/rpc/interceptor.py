@@ -28,12 +28,14 @@ from nofx_grpc.errors import (
 )
 from nofx_grpc.rpc.callers import Callers
 from nofx_grpc.rpc.credentials import Context, Credential, credential_of
+from nofx_grpc.rpc.refusals import PER_MINUTE, Refusals
 from nofx_grpc.rpc.status import DETAILS_KEY, status_of
 from nofx_grpc.rpc.streams import OpenStreams
 from nofx_grpc.rpc.usage import InFlight, UsageLimits, Usages
 from nofx_grpc.rpc.validation import MessageRules
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.store import audit, revisions
+from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.engine import Database
 from nofx_grpc.v1 import common_pb2
 
@@ -44,19 +46,18 @@ _REVEALS = (common_pb2.PERMISSION_REVEAL, common_pb2.PERMISSION_REVEAL_SYSTEM)
 _REVISION = re.compile("[0-9]{1,19}")
 _POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.3
-REFUSALS_ON_RECORD_PER_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a request may be at most, and how long it may take to arrive; how long a call waits for the revision that it
-    asks for; how many refused credentials go on record in a minute; what a principal may have in flight and reveal.
+    asks for; how many refusals of a principal go on record in a minute; what it may have in flight and reveal.
     """
 
     request_bytes: int = 4 * 1024 * 1024
     request_seconds: float = 30.0
     min_revision_seconds: float = 5.0
-    refusals_on_record: int = REFUSALS_ON_RECORD_PER_MINUTE
+    refusals_on_record: int = PER_MINUTE
     usage: UsageLimits = field(default_factory=UsageLimits)
 
 
@@ -67,7 +68,7 @@ class Gate:
         self.db, self.envelope, self.limits = db, envelope, limits
         self.rules = MessageRules()
         self._callers = callers
-        self._refusals = RefusalBudget(limits.refusals_on_record)
+        self.refusals = Refusals(limits.refusals_on_record)
         self.usages = Usages(limits.usage)
         self.streams = OpenStreams(self._identify_again)
 
@@ -134,31 +135,21 @@ class Gate:
 
     async def put_on_record(self, call: Call, error: NofxError) -> None:
         """Record a denial or a failed login.  That it fails is logged: the caller is refused in any case."""
-        if isinstance(error, PermissionDenied):
-            outcome = audit.DENIED
-        elif isinstance(error, LoginRefused):
-            outcome = audit.FAILED
-        elif isinstance(error, Unauthenticated | RateLimited) and self._refusals.spend():
-            outcome = audit.DENIED
-        else:
-            return
-        principal = error.principal if isinstance(error, Unauthenticated) else ""
+        if isinstance(error, LoginRefused):
+            await self._try_to_record(call, call.audit_record(audit.FAILED, error.reason))
+        elif isinstance(error, PermissionDenied | RateLimited):
+            await self.record_denial(call, error.reason)
+        elif isinstance(error, Unauthenticated):
+            await self.record_denial(call, error.reason, principal=error.principal)
+
+    async def record_denial(self, call: Call, reason: str, *, principal: str = "") -> None:
+        """Record a denial, or count it, where its principal has many of them.  As `put_on_record`."""
+        record = call.audit_record(audit.DENIED, reason, principal=principal)
+        if self.refusals.spend(record):
+            await self._try_to_record(call, record)
+
+    async def _try_to_record(self, call: Call, record: AuditRecord) -> None:
         try:
-            await call.record(outcome, error.reason, principal=principal)
+            await call.append(record)
         except AuditUnavailable:
-            logger.error("audit_unavailable", method=call.method, outcome=outcome, reason=error.reason)
-
-
-class RefusalBudget:
-    """How many refused credentials go on record in a minute: whoever has none must not be able to fill the disk."""
-
-    def __init__(self, per_minute: int) -> None:
-        self._per_minute = per_minute
-        self._left, self._until = 0, 0.0
-
-    def spend(self) -> bool:
-        now = time.monotonic()
-        if now >= self._until:
-            self._left, self._until = self._per_minute, now + 60
-        self._left -= 1
-        return self._left >= 0
+            logger.error("audit_unavailable", method=call.method, outcome=record.outcome, reason=record.reason)

@@ -22,7 +22,6 @@ from nofx_grpc.rpc.permissions import Rule
 from nofx_grpc.rpc.requests import RequestReader
 from nofx_grpc.rpc.usage import InFlight
 from nofx_grpc.services.call import Call
-from nofx_grpc.store import audit
 from nofx_grpc.v1 import common_pb2
 
 logger = structlog.get_logger(__name__)
@@ -147,7 +146,7 @@ class GatedMethod:
                 self._rule.narrow(request, call.identity.user_id)
                 call.user_id = call.identity.user_id
             elif call.user_id:
-                await call.record(audit.DENIED, "NOT_FOUND")
+                await self._gate.record_denial(call, "NOT_FOUND")
                 raise NotFound("user", call.user_id)
             else:
                 self._check_open_to_scoped()

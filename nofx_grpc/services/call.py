@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import AuditUnavailable, NofxError, PermissionDenied, RequestIdReused, Unavailable
+from nofx_grpc.redaction import escaped
 from nofx_grpc.store import audit, request_ids
 from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.engine import Connection, Database
@@ -110,25 +111,31 @@ class Call:
 
     async def record(self, outcome: str, reason: str = "", *, principal: str = "", resources: str = "") -> None:
         """Make an audit record of this call durable by itself.  Raises AuditUnavailable."""
-        record = self.audit_record(outcome, reason, principal=principal, resources=resources)
+        await self.append(self.audit_record(outcome, reason, principal=principal, resources=resources))
+
+    async def append(self, record: AuditRecord) -> None:
+        """Make a record durable by itself.  Raises AuditUnavailable."""
         try:
             await self.db.append(audit.append, record)
         except Exception as error:
             raise AuditUnavailable from error
 
     def audit_record(self, outcome: str, reason: str = "", *, principal: str = "", resources: str = "") -> AuditRecord:
-        """The record of this call; in a write, `audit.append` adds what the write has touched."""
+        """The record of this call; in a write, `audit.append` adds what the write has touched.
+
+        What the caller wrote has not been checked yet where it is a denial: of each text as much as an id may have.
+        """
         return AuditRecord(
             principal=principal or self.identity.principal,
             role=self.identity.role,
             method=self.method,
             peer=self.peer,
-            user_id=self.user_id,
-            resources=resources or _named_resource(self.request),
+            user_id=_bounded(self.user_id),
+            resources=resources or _bounded(_named_resource(self.request)),
             outcome=outcome,
             reason=reason,
             revision=self.revision or None,
-            request_id=self.request_id,
+            request_id=_bounded(self.request_id),
         )
 
     @property
@@ -172,6 +179,7 @@ class Call:
         return self.answer_type.FromString(kept[len(digest) :])
 
 
+_MOST_CHARACTERS = 512  # as many as an id may have
 _NAMES = ("trader_id", "exchange_id", "model_id", "id", "key", "email")
 _NAMES_INSIDE = ("id", "email")
 
@@ -184,6 +192,11 @@ def _named_resource(request: Message | None) -> str:
         return found
     inside = (value for _, value in request.ListFields() if isinstance(value, Message))
     return next((found for resource in inside if (found := _first_text(resource, _NAMES_INSIDE))), "")
+
+
+def _bounded(text: str) -> str:
+    """A text as it may stand in a record: of some length, and without what could steer a terminal."""
+    return escaped(text[:_MOST_CHARACTERS])[:_MOST_CHARACTERS]
 
 
 def _first_text(message: Message, names: tuple[str, ...]) -> str:
