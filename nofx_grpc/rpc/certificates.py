@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.x509.oid import NameOID
 
 from nofx_grpc.errors import Unauthenticated
@@ -45,12 +45,13 @@ class ClientCertificates:
     def identify(self, shown: PeerCertificate) -> Identity:
         """The identity that the policy gives to the certificate's name.  Raises Unauthenticated."""
         known = self._known.get(shown) or self._look_into(shown)
+        material = self._tls.value  # once: a thread puts another in its place at any moment
         if known.expires_at <= self._clock():
             raise Unauthenticated("the certificate has expired", principal=known.name)
-        if known.vouched_by is not self._tls.value:
-            if not is_vouched_for(known.chain, self._tls.value.authorities):
+        if known.vouched_by is not material:
+            if not is_vouched_for(known.chain, material.authorities):
                 raise Unauthenticated("nobody vouches for the certificate any more", principal=known.name)
-            known.vouched_by = self._tls.value
+            known.vouched_by = material
         identity = self._policy.value.grant_of(known.name) if known.name else None
         if identity is None:
             name = f"name {known.name!r}" if known.name else "lack of one SPIFFE id"
@@ -73,8 +74,10 @@ def name_of(certificate: x509.Certificate, spiffe_id: str) -> str:
     """The name that a certificate goes by: its SPIFFE id, ``cn:<common name>`` where it has no other names, or ''.
 
     `spiffe_id` is the one that TLS found.  It counts if it is the certificate's only URI and an id to the letter; that
-    of an authority names its domain, and nobody who calls.
+    of an authority names its domain, and nobody who calls, and so does its common name.
     """
+    if _is_authority(certificate):
+        return ""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -82,7 +85,7 @@ def name_of(certificate: x509.Certificate, spiffe_id: str) -> str:
         common_name = str(found[0].value) if len(found) == 1 else ""
         return f"cn:{common_name}" if is_common_name(common_name) else ""
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return spiffe_id if uris == [spiffe_id] and is_spiffe_id(spiffe_id) and not _is_authority(certificate) else ""
+    return spiffe_id if uris == [spiffe_id] and is_spiffe_id(spiffe_id) else ""
 
 
 def is_vouched_for(chain: list[x509.Certificate], authorities: tuple[x509.Certificate, ...]) -> bool:
@@ -103,7 +106,7 @@ def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:
         return True
     try:
         certificate.verify_directly_issued_by(by)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

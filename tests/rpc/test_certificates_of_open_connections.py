@@ -3,11 +3,17 @@
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
 
-from nofx_grpc.rpc.certificates import is_vouched_for
+from nofx_grpc.errors import Unauthenticated
+from nofx_grpc.rpc.certificates import ClientCertificates, is_vouched_for
+from nofx_grpc.rpc.credentials import PeerCertificate
+from nofx_grpc.rpc.policy import parse_policy
+from nofx_grpc.rpc.tls import TlsMaterial
 from tests.support.certificates import ROLES_BY_NAME, Authority, MutualTls, grant, replace_file, spiffe
 from tests.support.service import Client, RunningService, refused, running_service
 from tests.support.watching import Watching, create_exchange, ended, named
@@ -113,6 +119,33 @@ def test_a_chain_is_followed_to_an_authority_of_now() -> None:
     # Bystanders that the authority has signed vouch for nobody.
     bystander = Authority("between", parent=other).pair.certificate
     assert not is_vouched_for([leaf, bystander], (other.pair.certificate,))
+
+
+def test_an_authority_that_is_taken_away_at_the_moment_of_the_check() -> None:
+    """Files are loaded in a thread, which puts new material in the place of the old between any two steps."""
+    old, new = Authority("old"), Authority("new")
+    shown = PeerCertificate(old.workload("viewer").pem, b"", spiffe("viewer"))
+
+    class Files:
+        """Material of which the old authority is gone after some reads."""
+
+        def __init__(self, reads: int) -> None:
+            self.reads = reads
+
+        @property
+        def value(self) -> TlsMaterial:
+            self.reads -= 1
+            return materials[self.reads < 0]
+
+    materials = [TlsMaterial(b"", b"", b"", (authority.pair.certificate,)) for authority in (old, new)]
+    policy: Any = SimpleNamespace(value=parse_policy(ROLES_BY_NAME, "policy.toml"))
+    for reads in range(1, 5):
+        files: Any = Files(reads)
+        certificates = ClientCertificates(files, policy, lambda: datetime.now(UTC))
+        while files.reads > 0:
+            assert certificates.identify(shown).role == "viewer"
+        with pytest.raises(Unauthenticated, match="nobody vouches"):
+            certificates.identify(shown)
 
 
 def test_who_is_no_authority_vouches_for_nobody() -> None:

@@ -154,8 +154,10 @@ async def test_a_certificate_that_nobody_vouches_for_does_not_get_through(
 
 
 async def test_an_authority_is_no_caller(service: RunningService, mtls: MutualTls) -> None:
-    pair = mtls.authority.issue(URI(ID), authority=True)
-    await denied(service.client_by_tls(mtls.channel_credentials(pair)))
+    by_id = mtls.authority.issue(URI(ID), authority=True)
+    by_common_name = mtls.authority.issue(common_name="old engine", authority=True)
+    for pair in by_id, by_common_name:
+        await denied(service.client_by_tls(mtls.channel_credentials(pair)))
 
 
 async def test_an_authority_between_may_vouch(service: RunningService, mtls: MutualTls) -> None:
