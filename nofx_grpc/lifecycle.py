@@ -4,8 +4,8 @@ import asyncio
 import os
 import resource
 import signal
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 import structlog
 import uvloop
@@ -48,7 +48,7 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str,
     app.db.open()
     try:
         address = await app.start()
-        tasks = [asyncio.create_task(app.housekeeping.run()), asyncio.create_task(keep_looking(app.files))]
+        tasks = [background(app.housekeeping.run(), "housekeeping"), background(keep_looking(app.files), "reloading")]
         logger.info("serving", address=address, mtls_address=app.server.mtls_address, revision=app.db.revision)
         ready(address, app.server.mtls_address)
         await stopping.wait()
@@ -56,6 +56,18 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str,
     finally:
         await app.db.close()
     logger.info("stopped")
+
+
+def background(work: Coroutine[Any, Any, None], name: str) -> "asyncio.Task[None]":
+    """Run what goes on until it is cancelled.  If it ends by an error of its own, the log tells at once."""
+
+    def tell(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("background_task_failed", task=name, exc_info=error)
+
+    task = asyncio.create_task(work, name=f"nofx-{name}")
+    task.add_done_callback(tell)
+    return task
 
 
 async def _drain(app: App, tasks: "list[asyncio.Task[None]]") -> None:

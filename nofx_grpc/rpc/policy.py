@@ -91,6 +91,8 @@ def parse_policy(text: str, path: str) -> Policy:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"the policy file {path} is not TOML: {error}") from error
+    except RecursionError:
+        raise SettingsError(f"the policy file {path} is no policy: it is nested too deeply") from None
     lines = text.splitlines()
     starts = [number for number, line in enumerate(lines) if _HEADER.fullmatch(line)]
     tables = content.pop("grant", [])

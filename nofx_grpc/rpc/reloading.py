@@ -39,10 +39,13 @@ class Reloading(Generic[T]):
         if now == self._loaded or not settled:
             return
         self._loaded = now
+        kept = "what was loaded before"
         try:
             self.value = self._load()
         except StartError as error:
-            logger.error("reload_failed", what=self._what, problem=error.message, kept="what was loaded before")
+            logger.error("reload_failed", what=self._what, problem=error.message, kept=kept)
+        except Exception:  # a file can be broken in ways that nobody has thought of; it is looked at again all the same
+            logger.exception("reload_failed", what=self._what, problem="it cannot be read", kept=kept)
         else:
             logger.info("reloaded", what=self._what)
 
