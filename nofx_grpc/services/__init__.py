@@ -32,7 +32,7 @@ def build_services(
         Models(envelope, pages),
         SignalSources(envelope),
         SystemConfig(envelope, pages),
-        Traders(envelope, pages, feed),
-        Users(envelope, pages, logins),
+        Traders(envelope, pages, feed, decisions),
+        Users(envelope, pages, logins, decisions),
         Watch(feed),
     ]

@@ -46,6 +46,10 @@ class DecisionKeeping:
             raise NotFound("trader", trader_id)
         return found
 
+    async def claims(self, trader_ids: Sequence[str]) -> logs.Claims:
+        """What is to be known of traders that are deleted, so that their records stay their user's."""
+        return {trader_id: await self.home.found(trader_id) for trader_id in trader_ids}
+
     async def whole(self, log: Log, entry: Entry, view: pb.DecisionView.ValueType) -> pb.Decision | None:
         """A record, however large it is; None if it was deleted meanwhile."""
         [body] = await self.home.load(log, [entry])

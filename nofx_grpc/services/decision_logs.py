@@ -110,7 +110,8 @@ class DecisionLogs(PerformanceRpcs):
         log_id = owned.log.id
 
         async def remove(ids: Sequence[str]) -> None:
-            await call.write(lambda _: pb.PruneDecisionsResponse(), index.remove, log_id, ids)
+            work = index.clear if request.everything else index.remove
+            await call.write(lambda _: pb.PruneDecisionsResponse(), work, log_id, ids)
 
         pruned = await prune(self._keeping, owned.log, limits_of(request), None if request.dry_run else remove)
         return pb.PruneDecisionsResponse(

@@ -12,6 +12,7 @@ from nofx_grpc.services.call import Call
 from nofx_grpc.services.config_keys import risk_settings
 from nofx_grpc.services.config_streams import Batch, ConfigStream, Selection
 from nofx_grpc.services.convert import join_symbols, split_symbols
+from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.fields import ResourceFields
 from nofx_grpc.services.pages import Pages
@@ -51,8 +52,8 @@ class Traders:
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Traders"]
 
-    def __init__(self, envelope: Envelope, pages: Pages, feed: Feed) -> None:
-        self._envelope, self._pages, self._feed = envelope, pages, feed
+    def __init__(self, envelope: Envelope, pages: Pages, feed: Feed, decisions: DecisionKeeping) -> None:
+        self._envelope, self._pages, self._feed, self._decisions = envelope, pages, feed, decisions
 
     async def CreateTrader(self, request: pb.CreateTraderRequest, call: Call) -> pb.Trader:
         check_may_write(call, request.user_id)
@@ -89,9 +90,10 @@ class Traders:
         check_may_write(call, request.user_id)
         return await call.write(
             lambda _: pb.DeleteTraderResponse(),
-            traders.resource.delete,
+            traders.delete,
             (request.user_id, request.id),
             request.etag,
+            await self._decisions.claims([request.id]),
             allow_missing=request.allow_missing,
         )
 

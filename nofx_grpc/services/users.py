@@ -17,6 +17,7 @@ from nofx_grpc.errors import (
 from nofx_grpc.services import config_keys
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.convert import to_timestamp
+from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.fields import ResourceFields
 from nofx_grpc.services.logins import (
     LoginOptions,
@@ -27,11 +28,12 @@ from nofx_grpc.services.logins import (
     spend_token,
 )
 from nofx_grpc.services.pages import Pages
-from nofx_grpc.store import accounts, revisions, system_config, users
+from nofx_grpc.services.templates import check_not_template
+from nofx_grpc.store import accounts, revisions, system_config, traders, users
 from nofx_grpc.store.engine import Connection
 from nofx_grpc.store.resources import UNWRITTEN, etag_of
 from nofx_grpc.store.revisions import Kind
-from nofx_grpc.store.users import DEFAULT_USER, User
+from nofx_grpc.store.users import User
 from nofx_grpc.v1 import common_pb2
 from nofx_grpc.v1 import users_pb2 as pb
 
@@ -43,8 +45,8 @@ class Users:
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Users"]
 
-    def __init__(self, envelope: Envelope, pages: Pages, options: LoginOptions) -> None:
-        self._envelope, self._pages, self._options = envelope, pages, options
+    def __init__(self, envelope: Envelope, pages: Pages, options: LoginOptions, decisions: DecisionKeeping) -> None:
+        self._envelope, self._pages, self._options, self._decisions = envelope, pages, options, decisions
         self._logins = Logins(envelope, options)
 
     async def CreateUser(self, request: pb.CreateUserRequest, call: Call) -> pb.User:
@@ -75,11 +77,13 @@ class Users:
 
     async def DeleteUser(self, request: pb.DeleteUserRequest, call: Call) -> pb.DeleteUserResponse:
         check_not_template(request.id)
+        trader_ids = (await call.db.read(traders.of_user, request.id)).value
         return await call.write(
             lambda _: pb.DeleteUserResponse(),
             accounts.delete,
             request.id,
             request.etag,
+            await self._decisions.claims(trader_ids),
             allow_missing=request.allow_missing,
             force=request.force,
         )
@@ -283,14 +287,6 @@ def new_user(id: str, email: str) -> User:
 def new_id() -> str:
     """An id for a new user."""
     return str(uuid.uuid4())
-
-
-def check_not_template(id: str) -> None:
-    """Raises FailedPrecondition for the user that owns the templates."""
-    if id == DEFAULT_USER:
-        raise FailedPrecondition(
-            f"the user {DEFAULT_USER!r} owns the templates: it cannot be changed, deleted or given a password"
-        )
 
 
 def check_password(field: str, password: str) -> None:

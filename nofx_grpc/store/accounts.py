@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from nofx_grpc.errors import AlreadyExists, InUse, NotFound
 from nofx_grpc.store import audit, beta_codes, exchanges, models, revisions, signal_sources, tokens, traders, users
 from nofx_grpc.store.audit import AuditRecord
+from nofx_grpc.store.decisions import logs
 from nofx_grpc.store.resources import Resource
 from nofx_grpc.store.revisions import Kind
 from nofx_grpc.store.users import User
@@ -48,8 +49,11 @@ def update(
     return users.resource.update(connection, (id,), etag, change_and_claim, make)
 
 
-def delete(connection: Connection, id: str, etag: str, *, allow_missing: bool, force: bool) -> None:
-    """Delete a user with all that is theirs, each with its own row in the change log.
+def delete(
+    connection: Connection, id: str, etag: str, claims: logs.Claims, *, allow_missing: bool, force: bool
+) -> None:
+    """Delete a user with all that is theirs, each with its own row in the change log; the decision records of the
+    user's traders stay, and are the user's for good.
 
     Raises NotFound, EtagMismatch, and InUse naming the user's traders unless `force` is set.
     """
@@ -61,6 +65,7 @@ def delete(connection: Connection, id: str, etag: str, *, allow_missing: bool, f
     users.resource.check_etag(user, etag)
     if not force and (trader_ids := traders.of_user(connection, id)):
         raise InUse(Kind.USER, id, by="the traders", users=trader_ids)
+    logs.claim(connection, claims)
     _remove(connection, user)
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
 
 from nofx_grpc.errors import NotFound
 from nofx_grpc.store import users
+from nofx_grpc.store.decisions import logs
 from nofx_grpc.store.metadata import flag_column, key_column, metadata, revision_column, text_column, time_column
 from nofx_grpc.store.resources import Resource
 from nofx_grpc.store.revisions import Kind
@@ -141,6 +142,14 @@ def update(
     if draft is not None and resource.find(connection, *key) is None:
         return create(connection, draft())
     return resource.update(connection, key, etag, checked)
+
+
+def delete(
+    connection: Connection, key: tuple[str, str], etag: str, claims: logs.Claims, *, allow_missing: bool
+) -> None:
+    """Delete a trader; its decision records are its user's for good.  Raises as `Resource.delete`."""
+    logs.claim(connection, claims)
+    resource.delete(connection, key, etag, allow_missing=allow_missing)
 
 
 def _check_references(connection: Connection, trader: Trader) -> None:

@@ -24,6 +24,9 @@ class DatabaseHome:
     async def refresh(self, trader_id: str, owned: Owned) -> Owned:  # nothing comes from elsewhere
         return owned
 
+    async def found(self, trader_id: str) -> str | None:  # no record waits for its index
+        return None
+
     async def folder(self, trader_id: str, owned: Owned) -> str:
         return owned.log.folder if owned.log else (await self._db.read(logs.new_folder, trader_id)).value
 

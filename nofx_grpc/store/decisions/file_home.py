@@ -56,7 +56,7 @@ class FileHome:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def refresh(self, trader_id: str, owned: Owned) -> Owned:
-        folder = owned.log.folder if owned.log else await asyncio.to_thread(self.folders.find, trader_id)
+        folder = owned.log.folder if owned.log else await self.found(trader_id)
         if folder is None or not await asyncio.to_thread(self._has_changed, folder):
             return owned
         async with self._locks.setdefault(trader_id, asyncio.Lock()):
@@ -64,10 +64,13 @@ class FileHome:
                 await self._look_through(trader_id, folder)
         return (await self._db.read(logs.find, trader_id)).value
 
+    async def found(self, trader_id: str) -> str | None:
+        return await asyncio.to_thread(self.folders.find, trader_id)
+
     async def folder(self, trader_id: str, owned: Owned) -> str:
         if owned.log is not None:
             return owned.log.folder
-        if found := await asyncio.to_thread(self.folders.find, trader_id):
+        if found := await self.found(trader_id):
             return found
         free = (await self._db.read(logs.new_folder, trader_id)).value
         # What has its place may be a file, or a symbolic link.

@@ -64,7 +64,7 @@ def check_owner(found: logs.Owned, user_id: str, trader_id: str) -> None:
     if found.owner != user_id:
         raise FailedPrecondition(
             f"the decision logs of the trader {trader_id!r} are another user's: "
-            "give the trader another id, or prune them"
+            "give the trader another id, or delete it, prune everything of them, and create it anew"
         )
 
 
@@ -128,6 +128,13 @@ def remove(connection: Connection, log_id: int, ids: Sequence[str]) -> Counts:
     positions.settle(connection, log_id, removed)
     counts = counts_of(removed)
     logs.count_removed(connection, log_id, counts)
+    return counts
+
+
+def clear(connection: Connection, log_id: int, ids: Sequence[str]) -> Counts:
+    """As `remove`; a log that has no records left is nobody's then."""
+    counts = remove(connection, log_id, ids)
+    logs.disown(connection, log_id)
     return counts
 
 

@@ -1,6 +1,6 @@
 """The logs: one row for each trader that has records, which says whose they are, where, and how many."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, column, func, insert, outerjoin, select, table, update
@@ -37,6 +37,10 @@ class Owned(NamedTuple):
     def owner(self) -> str:
         """The user whose the records are; '' if they are nobody's."""
         return (self.log.user_id if self.log else "") or self.trader_user_id or ""
+
+
+# The folders of traders by their ids, None for one that has none on disk.
+Claims = Mapping[str, str | None]
 
 
 class Moved(Exception):
@@ -77,6 +81,7 @@ _RAISE = (
     .where(_THIS, decision_logs.c.last_cycle < bindparam("cycle"))
     .values(last_cycle=bindparam("cycle"))
 )
+_DISOWN = update(decision_logs).where(_THIS, decision_logs.c.total_cycles == 0).values(user_id="")
 _OWN = update(decision_logs).where(_THIS, decision_logs.c.user_id == "").values(user_id=bindparam("owner"))
 
 
@@ -109,6 +114,21 @@ def ensure(connection: Connection, trader_id: str, folder: str) -> Log:
     if owner and not found.log.user_id:
         connection.execute(_OWN, {"log_id": found.log.id, "owner": owner})
     return found.log._replace(user_id=found.log.user_id or owner)
+
+
+def claim(connection: Connection, claims: Claims) -> None:
+    """Write down whose the records of traders are, be they in the index yet or not: once a trader is deleted, nothing
+    else tells.
+    """
+    for trader_id, folder in claims.items():
+        found = find(connection, trader_id)
+        if found.trader_user_id is not None and (found.log is not None or folder is not None):
+            ensure(connection, trader_id, folder or "")
+
+
+def disown(connection: Connection, log_id: int) -> None:
+    """Make a log that has no records any more nobody's: it is the next one's who has a trader of this id."""
+    connection.execute(_DISOWN, {"log_id": log_id})
 
 
 def count_appended(connection: Connection, log: Log, entry: Entry) -> int:
