@@ -69,6 +69,7 @@ class App:
         if (await self.db.read(lacks_jwt_secret, self.envelope)).value:
             await self.db.write(ensure_jwt_secret, self.envelope)
             logger.info("jwt_secret_made")
+        await self.housekeeping.decisions.home.open()
         return await self.server.start()
 
 

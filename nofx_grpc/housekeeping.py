@@ -25,6 +25,7 @@ from nofx_grpc.store.live_keys import LiveKeys
 logger = structlog.get_logger(__name__)
 
 PERIOD_SECONDS = 60.0
+SETTLE_SECONDS = 1.0
 # Each batch is a write of its own, so that those who wait to write wait for one batch at most.
 AT_ONCE = 200
 REGISTRATIONS_AT_ONCE = 20
@@ -62,6 +63,19 @@ class Housekeeping:
             await asyncio.sleep(PERIOD_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311  # no secret hangs on it
             await self.sweep()
 
+    async def settle(self) -> None:
+        """See to what a process that was killed left of decision records; then, about once a second, until cancelled,
+        to the files of those that were appended since.
+        """
+        await self._try("staged_decisions", self.decisions.home.tidy())
+        while True:
+            await asyncio.sleep(SETTLE_SECONDS)
+            await self._try("appended_decisions", self._settled())
+
+    async def _settled(self) -> int:
+        await self.decisions.home.settle()
+        return 0
+
     async def sweep(self) -> None:
         """Do all of it once: what is this process's own, and the rest if it is the one that does it."""
         await self.note_used_tokens()
@@ -82,6 +96,7 @@ class Housekeeping:
 
     async def end(self) -> None:
         """Do what is left at the end of the process."""
+        await self._try("appended_decisions", self._settled())
         await self.note_used_tokens()
         await self._try("refusals", self._record_left_out())
         await self._write("processes", processes.check_out, self.process)

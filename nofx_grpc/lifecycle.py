@@ -48,7 +48,11 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str,
     app.db.open()
     try:
         address = await app.start()
-        tasks = [background(app.housekeeping.run(), "housekeeping"), background(keep_looking(app.files), "reloading")]
+        tasks = [
+            background(app.housekeeping.run(), "housekeeping"),
+            background(app.housekeeping.settle(), "settling"),
+            background(keep_looking(app.files), "reloading"),
+        ]
         logger.info("serving", address=address, mtls_address=app.server.mtls_address, revision=app.db.revision)
         ready(address, app.server.mtls_address)
         await stopping.wait()

@@ -4,6 +4,7 @@ import asyncio
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,13 +13,16 @@ from nofx_grpc.cli.progress import bar
 from nofx_grpc.decisions.names import SUFFIX, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import SettingsError, StartError
-from nofx_grpc.services.decision_keeping import DecisionKeeping, chunks
+from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.decisions import entries, index, logs
-from nofx_grpc.store.decisions.database_home import compress
+from nofx_grpc.store.decisions.bodies import compress
 from nofx_grpc.store.decisions.entries import Entry
-from nofx_grpc.store.decisions.file_home import FileHome, read_entry
+from nofx_grpc.store.decisions.file_home import FileHome
 from nofx_grpc.store.decisions.folders import Folders
+from nofx_grpc.store.decisions.following import read_entry
+from nofx_grpc.store.decisions.listing import sorted_ids
+from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.store.schema import SchemaState
 
 AT_ONCE: Final = 200
@@ -76,7 +80,7 @@ def copy_files(source: Folders, target: Folders, tell: Tell) -> Report:
     """Copy the files of all traders, records or not; those that are there already stay as they are."""
     total, done, copied = source.count(), 0, 0
     for folder in source.all():
-        for name in source.names(folder)[1]:
+        for name in source.names(folder):
             copied += _copy(source, target, folder, name)
             done += 1
             tell("decision records", done, total)
@@ -90,7 +94,7 @@ def _copy(source: Folders, target: Folders, folder: str, name: str) -> bool:
         _, data = source.read(folder, name)
     except (NotARecord, FileNotFoundError):
         return False
-    target.publish(folder, target.stage(data), name)
+    target.put(folder, name, data)
     return True
 
 
@@ -119,6 +123,7 @@ async def _opened(settings: Settings) -> AsyncIterator[DecisionKeeping]:
 async def _reindex(keeping: DecisionKeeping, tell: Tell) -> Report:
     home = keeping.home
     assert isinstance(home, FileHome)  # noqa: S101  # as the setting says
+    await home.take()
     total, done, folders = await asyncio.to_thread(home.folders.count), 0, set()
 
     def advance(files: int) -> None:
@@ -140,26 +145,31 @@ async def _reindex(keeping: DecisionKeeping, tell: Tell) -> Report:
 
 
 async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Report:
+    await keeping.home.open()
     if isinstance(keeping.home, FileHome):
         copied = await asyncio.to_thread(copy_files, source, keeping.home.folders, tell)
         return copied | await _reindex(keeping, tell)
     total, done, imported = await asyncio.to_thread(source.count), 0, 0
     for folder in source.all():
         trader_id = trader_of_folder(folder) or ""
-        for names in chunks(sorted(source.names(folder)[1]), AT_ONCE):
-            read = await asyncio.to_thread(_read, source, folder, names)
-            new, bodies = [entry for entry, _ in read], [body for _, body in read]
-            if new:
-                imported += (await keeping.db.write(index.add, trader_id, folder, new, (), bodies)).value
-            done += len(names)
-            tell("decision records", done, total)
+        with sorted_ids(source.names(folder)) as ids:
+            while some := list(islice(ids, AT_ONCE)):
+                read = await asyncio.to_thread(_read, source, folder, some)
+                new, bodies = [entry for entry, _ in read], [body for _, body in read]
+                if new:
+                    imported += (await keeping.db.write(index.add, trader_id, folder, new, (), bodies)).value
+                done += len(some)
+                tell("decision records", done, total)
+        await settle_all(keeping.db, trader_id)
+    tell("decision records", total, total)
     return {"imported": imported, "not_imported": total - imported}
 
 
-def _read(source: Folders, folder: str, names: Sequence[str]) -> list[tuple[Entry, bytes]]:
+def _read(source: Folders, folder: str, ids: Sequence[str]) -> list[tuple[Entry, bytes]]:
     """Entries and bodies of the files that are records."""
     found = []
-    for name in names:
+    for id in ids:
+        name = id + SUFFIX
         entry = read_entry(source, folder, name)
         if isinstance(entry, Entry):
             found.append((entry._replace(mtime_ns=0), compress(source.read(folder, name)[1])))
@@ -167,6 +177,7 @@ def _read(source: Folders, folder: str, names: Sequence[str]) -> list[tuple[Entr
 
 
 async def _export(keeping: DecisionKeeping, target: Folders, tell: Tell) -> Report:
+    await keeping.home.open()
     exported = done = 0
     async for log in _logs(keeping):
         after = entries.BEFORE_ALL
@@ -183,7 +194,7 @@ def _write(target: Folders, folder: str, some: Sequence[Entry], bodies: Sequence
     written = 0
     for entry, body in zip(some, bodies, strict=True):
         if body is not None and not target.has(folder, entry.id + SUFFIX):
-            target.publish(folder, target.stage(body), entry.id + SUFFIX)
+            target.put(folder, entry.id + SUFFIX, body)
             written += 1
     return written
 

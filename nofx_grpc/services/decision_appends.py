@@ -1,8 +1,9 @@
 """Appending decision records: each whole or not at all, its cycle one more than the last.
 
-The body is made durable first, under no name; the commit of its entry, together with the audit record and the answer
-kept for its request id, decides; then its file gets its name.  Two who append to one log at one time both build on the
-same last cycle, and the commit refuses the second, who begins again: in one process they wait for each other instead.
+One commit decides: the entry, the body, the audit record and the answer kept for its request id.  Where records are
+files, the file is made durable beside that commit, under no name, and gets its name after it.  Two who append to one
+log at one time both build on the same last cycle, and the commit refuses the second, who begins again: in one process
+they wait for each other instead.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from nofx_grpc.store.decisions import index, logs
 from nofx_grpc.store.decisions.entries import Entry, entry_of
 from nofx_grpc.store.decisions.home import Staged
 from nofx_grpc.store.decisions.index import Appended
+from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
 _NAMEABLE: Final = range(2**63)  # nanoseconds since 1970 that the index can hold
@@ -46,51 +48,53 @@ class Appends:
 
         Raises InvalidArgument, NotFound, FailedPrecondition, StoreFull, StoreUnavailable.
         """
-        content = await asyncio.to_thread(to_content, request.decision, self._keeping.now())
-        if parse_time(content["timestamp"]).ns not in _NAMEABLE:
-            raise InvalidArgument(Violation("decision.time", "must be between the years 1970 and 2262"))
         async with self._locks.setdefault(request.trader_id, asyncio.Lock()):
             while True:
                 try:
-                    answer = await self._append_next(request, content, call)
+                    answer = await self._append_next(request, call)
                 except logs.Moved:
                     continue
                 self._keeping.announce(request.trader_id)
                 return answer
 
-    async def _append_next(self, request: pb.AppendDecisionRequest, content: Content, call: Call) -> pb.Decision:
+    async def _append_next(self, request: pb.AppendDecisionRequest, call: Call) -> pb.Decision:
         """Append a record after the last one that there is now.  Raises as `append`, and Moved if it is not the last
         any more.
         """
-        keeping, trader_id = self._keeping, request.trader_id
-        owned = (await keeping.db.read(logs.find, trader_id)).value
+        home, trader_id = self._keeping.home, request.trader_id
+        owned = (await self._keeping.db.read(logs.find, trader_id)).value
         index.check_owner(owned, request.user_id, trader_id)
-        owned = await keeping.home.refresh(trader_id, owned)
-        folder = await keeping.home.folder(trader_id, owned)
+        owned = await home.refresh(trader_id, owned)
+        folder = await home.folder(trader_id, owned)
         last_cycle = owned.log.last_cycle if owned.log else 0
-        draft = await asyncio.to_thread(_draft, content, last_cycle + 1)
-        staged = await keeping.home.stage(draft.body)
-        entry = draft.entry._replace(staged=staged.token)
+        draft, staged = await asyncio.to_thread(self._prepare, request.decision, last_cycle + 1)
+        done: list[Appended] = []
 
         def to_answer(appended: Appended) -> pb.Decision:
+            done.append(appended)
             return message_of(appended.log, draft.id, draft.content, draft.body, pb.DECISION_VIEW_BASIC)
 
-        try:
-            answer = await call.write(
-                to_answer, index.append, request.user_id, trader_id, folder, last_cycle, entry, staged.kept
-            )
-        except logs.Moved:
-            await keeping.home.discard(staged)
-            raise
-        await asyncio.shield(self._settle(folder, draft.id, staged, repeated=answer.id != draft.id))
+        answer, durable = await asyncio.gather(
+            call.write(
+                to_answer, index.append, request.user_id, trader_id, folder, last_cycle, draft.entry, staged.kept
+            ),
+            home.make_durable(staged),
+            return_exceptions=True,
+        )
+        if isinstance(answer, BaseException) or isinstance(durable, BaseException) or answer.id != draft.id:
+            await home.discard(staged)
+            return _or_raise(answer, durable)
+        await asyncio.shield(home.publish(folder, draft.id, staged))
+        if done[-1].unsettled:
+            await settle_all(self._keeping.db, trader_id)
         return answer
 
-    async def _settle(self, folder: str, id: str, staged: Staged, *, repeated: bool) -> None:
-        """Give the record its name; of a repeated request there is nothing to name."""
-        if repeated:
-            await self._keeping.home.discard(staged)
-        else:
-            await self._keeping.home.publish(folder, id, staged)
+    def _prepare(self, decision: pb.Decision, cycle: int) -> tuple[Draft, Staged]:
+        content = to_content(decision, self._keeping.now())
+        if parse_time(content["timestamp"]).ns not in _NAMEABLE:
+            raise InvalidArgument(Violation("decision.time", "must be between the years 1970 and 2262"))
+        draft = _draft(content, cycle)
+        return draft, self._keeping.home.stage(draft.body)
 
 
 def _draft(content: Content, cycle: int) -> Draft:
@@ -99,3 +103,15 @@ def _draft(content: Content, cycle: int) -> Draft:
     body = dump(numbered)
     id = record_id(known.time_ns, cycle)
     return Draft(id, numbered, body, entry_of(id, known, size=len(body)))
+
+
+def _or_raise(answer: pb.Decision | BaseException, durable: BaseException | None) -> pb.Decision:
+    """The answer to a repeated request, of which there is nothing to name.  Raises what went wrong.
+
+    A record that was committed, though its file could not be made durable, gets another file from the database.
+    """
+    if isinstance(answer, BaseException):
+        raise answer
+    if durable is not None:
+        raise durable
+    return answer

@@ -10,6 +10,7 @@ from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.store.decisions import entries, index, logs
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.logs import Log
+from nofx_grpc.store.decisions.settling import settle_all
 
 AT_ONCE: Final = 500  # deleted in one transaction
 LOGS_AT_ONCE: Final = 200
@@ -78,6 +79,7 @@ async def prune(
             await keeping.home.remove(log, ids)
             await remove(ids)
         if len(ids) < AT_ONCE:
+            await settle_all(keeping.db, log.trader_id)
             return pruned
         after = entries.Key(oldest[-1].time_ns, oldest[-1].id)
 

@@ -28,6 +28,7 @@ store_state = Table(
     # Counts the changes of the keyring, so that each process sees that it has to read it again.
     Column("keyring_version", BigInteger, nullable=False, server_default=text("0")),
     text_column("oldest_schema"),  # of the releases that still work on this database
+    text_column("decision_logs_id"),  # of the directory that has the decision logs; empty until there is one
 )
 
 change_log = Table(

@@ -16,7 +16,7 @@ from nofx_grpc.store.users import DEFAULT_USER, users
 
 FIRST_REVISION = 1
 # What the last migration that older releases cannot live with has set: see CONTRIBUTING.md, "A change of the schema".
-OLDEST_SCHEMA = "0005"
+OLDEST_SCHEMA = "0009"
 
 # The templates that NOFX seeds for the user `default` (spec §2.2, §2.3): id, name, and provider or type.
 MODEL_TEMPLATES = (("deepseek", "DeepSeek", "deepseek"), ("qwen", "Qwen", "qwen"))

@@ -78,6 +78,7 @@ async def test_reindex_beside_a_server(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_not_there(data_dir: Path, tmp_path: Path) -> None:
     env = environment(data_dir)
+    shutil.rmtree(data_dir / "decision_logs")
     for arguments in (["reindex"], ["import", str(tmp_path / "nothing")]):
         failed = run("decisions", *arguments, env=env)
         assert failed.returncode == 3 and "director" in failed.stderr

@@ -65,6 +65,6 @@ def test_servers_with_workers_that_start_at_once_make_one_store(tmp_path: Path) 
             assert server.stop() == 0
 
     with empty_postgresql() as url, ThreadPoolExecutor(2) as threads:
-        where = {"NOFX_GRPC_DATABASE_URL": url}
+        where = {"NOFX_GRPC_DATABASE_URL": url, "NOFX_GRPC_DECISION_LOGS": "database"}
         list(threads.map(start, ("one", "two")))
         assert_made_once(where, tmp_path)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nofx_grpc.store.decisions.file_home import FileHome
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.support.service import Client, RunningService
 
@@ -30,6 +31,12 @@ class Logs:
     @property
     def root(self) -> Path:
         return self.service.data_dir / "decision_logs"
+
+    @property
+    def home(self) -> FileHome:
+        home = self.service.app.housekeeping.decisions.home
+        assert isinstance(home, FileHome)
+        return home
 
     async def add_trader(self, id: str, user_id: str) -> None:
         """A trader, past the service, with what it refers to."""

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import resource
+import stat
 from pathlib import Path
 
 import grpc
 import pytest
 
-from nofx_grpc.errors import StoreFull
+from nofx_grpc.errors import StoreFull, StoreUnavailable
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import SAMPLE, Logs, record, until_synced
@@ -98,8 +100,7 @@ async def test_folders_whose_trader_never_was_are_read_by_who_may_read_all(files
 async def test_a_restart_goes_on(files: Logs) -> None:
     first = await files.append()
     files.put("decision_20251118_100000_cycle9.json", record(cycle=9))
-    app = files.service.app
-    app.housekeeping.decisions.home._seen.clear()  # type: ignore[attr-defined] # as a new process has it
+    files.home._following._seen.clear()  # as a new process has it
     assert (await files.append()).cycle_number == 10
     assert first.id in await files.ids()
 
@@ -128,7 +129,7 @@ async def test_ids_that_differ_in_case_have_folders_that_do_not(files: Logs) -> 
     await files.append("Trader")
     await files.append("tradeR", "bob")
     assert (files.root / "Trader").is_dir()
-    folders = [path.name.casefold() for path in files.root.iterdir()]
+    folders = [path.name.casefold() for path in files.root.iterdir() if path.is_dir()]
     assert len(folders) == len(set(folders)) == 3
     assert len(await files.ids("Trader")) == len(await files.ids("tradeR", "bob")) == 1
 
@@ -137,7 +138,6 @@ async def test_a_link_in_a_traders_place_is_not_followed(files: Logs, tmp_path: 
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / NAME).write_text('{"timestamp": "2025-11-18T10:00:00Z", "success": true}')
-    files.root.mkdir()
     (files.root / "t").symlink_to(outside)
     assert await files.ids() == []
     made = await files.append()
@@ -148,54 +148,82 @@ async def test_a_link_in_a_traders_place_is_not_followed(files: Logs, tmp_path: 
 # ---- faults
 
 
-async def test_a_full_disk_is_a_clear_error_and_leaves_nothing(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_full_disk_is_a_clear_error_and_leaves_nothing(files: Logs) -> None:
     await files.append()
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.service.app.housekeeping.decisions.home.folders, "_sync", full)  # type: ignore[attr-defined] # of files
-        await refused(files.append(), grpc.StatusCode.RESOURCE_EXHAUSTED, StoreFull.reason)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+    try:
+        call = files.append(system_prompt="x" * 300_000)
+        await refused(call, grpc.StatusCode.RESOURCE_EXHAUSTED, StoreFull.reason)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list((files.root / ".pending").iterdir()) == [] and len(await files.ids()) == 1
     assert (await files.append()).cycle_number == 2
 
 
-async def test_a_record_that_was_committed_and_not_named_is_named_by_its_reader(
-    files: Logs, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fails", ["make_durable", "publish"])
+async def test_a_record_that_was_committed_gets_its_file_whatever_happens(
+    files: Logs, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     first = await files.append()
     with monkeypatch.context() as patch:
-        patch.setattr(Folders, "publish", _fail)
+        patch.setattr(Folders, fails, _fail)
         await refused(files.append(request_id="r"), grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
-    assert len(list((files.root / ".pending").iterdir())) == 1
-    assert set(await files.ids()) > {first.id}
     again = await files.append(request_id="r")
-    assert set(await files.ids()) == {first.id, again.id}
-    assert (files.root / "t" / f"{again.id}.json").is_file() and list((files.root / ".pending").iterdir()) == []
+    path = files.root / "t" / f"{again.id}.json"
+    assert set(await files.ids()) == {first.id, again.id} and not path.exists()
+    raw = (await files.get(again.id, view=pb.DECISION_VIEW_RAW)).raw_json
+    await files.home.tidy()
+    assert path.read_bytes() == raw and stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (await files.get(again.id)).id == again.id and await files.counted() == 2
 
 
-@pytest.mark.parametrize("committed", [True, False])
-async def test_what_a_killed_process_left_is_seen_to(
-    files: Logs, monkeypatch: pytest.MonkeyPatch, *, committed: bool
+async def test_a_record_that_waits_for_its_file_is_not_taken_for_gone(
+    files: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if committed:
-        with monkeypatch.context() as patch:
-            patch.setattr(Folders, "publish", _fail)
-            await refused(files.append(), grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
-    else:
-        Folders(files.root).stage(b"{}")
+    await files.append()
+    with monkeypatch.context() as patch:
+        patch.setattr(Folders, "publish", _fail)
+        await refused(files.append(), grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+    files.put(NAME, record())  # so that the folder is looked through
+    assert len(await files.ids()) == await files.counted() == 3
+
+
+async def test_the_database_keeps_a_body_until_its_name_is_durable(
+    files: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    settle = Folders.settle
+
+    def settled(folders: Folders, folder: str) -> None:
+        synced.append(folder)
+        settle(folders, folder)
+
+    monkeypatch.setattr(Folders, "settle", settled)
+    made = [await files.append(name) for name in "ttu"]
+    assert len(await files.service.rows("SELECT 1 FROM decision_bodies")) == 3 and synced == []
+    await files.home.settle()
+    assert await files.service.rows("SELECT 1 FROM decision_bodies") == [] and sorted(synced) == ["t", "u"]
+    assert await files.ids() == [made[1].id, made[0].id]
+
+
+async def test_what_was_changed_before_a_restart_is_left_as_it_is(files: Logs) -> None:
+    made = await files.append()
+    path = files.root / "t" / f"{made.id}.json"
+    path.write_text('{"timestamp": "2025-11-18T10:00:00Z", "success": true}')
+    await files.home.tidy()
+    assert len(path.read_bytes()) < 100 and await files.service.rows("SELECT 1 FROM decision_bodies") == []
+
+
+async def test_what_was_never_committed_goes_after_an_hour(files: Logs) -> None:
+    Folders(files.root).stage(b"{}")
     (left,) = (files.root / ".pending").iterdir()
-    home = files.service.app.housekeeping.decisions.home
-    assert await home.tidy() == 0, "it may be in use"
+    assert await files.home.tidy() == 0 and left.exists(), "it may be in use"
     os.utime(left, (1, 1))
-    assert await home.tidy() == 1
-    assert not left.exists() and len(list(files.root.glob("t/*.json"))) == committed
+    assert await files.home.tidy() == 1 and not left.exists()
 
 
 def _fail(*_: object) -> None:
-    from nofx_grpc.errors import StoreUnavailable
-
     raise StoreUnavailable("as if the process had died")
 
 

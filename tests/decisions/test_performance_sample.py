@@ -8,7 +8,7 @@ import pytest
 
 from nofx_grpc.decisions.records import facts, parse
 from nofx_grpc.store.decisions import index
-from nofx_grpc.store.decisions.database_home import compress
+from nofx_grpc.store.decisions.bodies import compress
 from nofx_grpc.store.decisions.entries import entry_of
 from nofx_grpc.v1 import performance_pb2 as pb
 from tests.decisions.performance import performance, statistics

@@ -194,6 +194,7 @@ def replicas(directory: Path) -> Iterator[Servers]:
     first, second = directory / "first", directory / "second"
     with new_postgresql(first) as env:
         shutil.copytree(first, second)
+        env |= {"NOFX_GRPC_DECISION_LOGS": "database"}  # in common they have only that
         envs = [environment(data, **SETTINGS) | env for data in (first, second)]
         past = PastPostgresql(env["NOFX_GRPC_DATABASE_URL"])
         try:

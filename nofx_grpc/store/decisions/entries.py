@@ -9,7 +9,7 @@ from nofx_grpc.analysis.actions import Kind, dump_actions, load_actions
 from nofx_grpc.decisions.names import cycle_of
 from nofx_grpc.decisions.records import Facts
 from nofx_grpc.store.bulk import insert_rows
-from nofx_grpc.store.decisions.tables import decision_logs, decisions
+from nofx_grpc.store.decisions.tables import decisions
 
 
 class Entry(NamedTuple):
@@ -21,7 +21,6 @@ class Entry(NamedTuple):
     success: bool
     size_bytes: int
     mtime_ns: int
-    staged: str
     total_balance: float
     unrealized_profit: float
     trades: str | None
@@ -73,10 +72,11 @@ _ARRIVED = (
     .order_by(decisions.c.serial)
     .limit(bindparam("limit"))
 )
-_TOKENS = select(decisions.c.id, decisions.c.staged).where(_OF_LOG)
-_STAMPS = select(decisions.c.id, decisions.c.size_bytes, decisions.c.mtime_ns).where(_OF_LOG)
-_STAGED = select(decisions.c.staged, decision_logs.c.folder, decisions.c.id).where(
-    decision_logs.c.id == decisions.c.log_id, decisions.c.staged.in_(bindparam("tokens", expanding=True))
+_STAMPS = (
+    select(decisions.c.id, decisions.c.size_bytes, decisions.c.mtime_ns)
+    .where(_OF_LOG, decisions.c.id > bindparam("after"), decisions.c.id <= bindparam("upto"))
+    .order_by(decisions.c.id)
+    .limit(bindparam("limit"))
 )
 _SOME = select(*_COLUMNS).where(_OF_LOG, decisions.c.id.in_(bindparam("ids", expanding=True)))
 _DELETE = delete(decisions).where(_OF_LOG, decisions.c.id.in_(bindparam("ids", expanding=True)))
@@ -84,7 +84,7 @@ BEFORE_ALL = Key(-1, "")
 AFTER_ALL = Key(2**63 - 1, "\U0010ffff")
 
 
-def entry_of(id: str, facts: Facts, *, size: int, mtime_ns: int = 0, staged: str = "") -> Entry:
+def entry_of(id: str, facts: Facts, *, size: int, mtime_ns: int = 0) -> Entry:
     """The entry of a record."""
     return Entry(
         id=id,
@@ -93,7 +93,6 @@ def entry_of(id: str, facts: Facts, *, size: int, mtime_ns: int = 0, staged: str
         success=facts.success,
         size_bytes=size,
         mtime_ns=mtime_ns,
-        staged=staged,
         total_balance=facts.total_balance,
         unrealized_profit=facts.unrealized_profit,
         trades=dump_actions(facts.actions) if facts.actions else None,
@@ -152,19 +151,10 @@ def arrived(connection: Connection, log_id: int, serial: int, limit: int) -> lis
     return _entries(connection, _ARRIVED, {"log_id": log_id, "serial": serial, "limit": limit})
 
 
-def tokens(connection: Connection, log_id: int) -> dict[str, str]:
-    """Every record of a log, with the name that its file was staged under."""
-    return {row.id: row.staged for row in connection.execute(_TOKENS, {"log_id": log_id})}
-
-
-def stamps(connection: Connection, log_id: int) -> list[tuple[str, int, int]]:
-    """Every record of a log, with the size of its file and the time of its change."""
-    return [(row.id, row.size_bytes, row.mtime_ns) for row in connection.execute(_STAMPS, {"log_id": log_id})]
-
-
-def staged_as(connection: Connection, tokens: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Folder and id of the records that were staged under these names.  Reads the whole index."""
-    return {row.staged: (row.folder, row.id) for row in connection.execute(_STAGED, {"tokens": list(tokens)})}
+def stamps(connection: Connection, log_id: int, after: str, upto: str, limit: int) -> list[tuple[str, int, int]]:
+    """Records from after one id up to another, by id, with the size of their files and the time of their change."""
+    values = {"log_id": log_id, "after": after, "upto": upto, "limit": limit}
+    return [(row.id, row.size_bytes, row.mtime_ns) for row in connection.execute(_STAMPS, values)]
 
 
 def _entries(connection: Connection, statement: Select[Any], values: Mapping[str, object]) -> list[Entry]:

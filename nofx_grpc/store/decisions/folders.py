@@ -2,6 +2,7 @@
 
 A record is written whole under a name of no meaning in `.pending`, made durable there, and gets its own name in one
 step; so a folder never shows half a record, and a process that is killed leaves nothing but a file in `.pending`.
+Whoever needs more than that asks for it by `make_durable` and `settle`, each of which waits for the disk.
 """
 
 import errno
@@ -19,6 +20,7 @@ from nofx_grpc.decisions.records import MOST_BYTES, NotARecord
 from nofx_grpc.errors import StoreFull, StoreUnavailable
 
 PENDING: Final = ".pending"
+MARK: Final = ".id"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for whom a pipe waits for
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,6 +44,36 @@ class Folders:
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root, self._sync = root, os.fsync if durable else _ignore
+        self.mark = ""  # what the root must say, where it is known
+
+    def is_there(self) -> bool:
+        """Whether there is the root directory, and not merely the place where it is mounted."""
+        return self.root.is_dir() and (not self.mark or self.read_mark() == self.mark)
+
+    def read_mark(self) -> str | None:
+        """What the root says that it is; None if it says nothing, or is missing."""
+        try:
+            return (self.root / MARK).read_text(encoding="utf-8", errors="replace").strip() or None
+        except OSError:
+            return None
+
+    def make_mark(self, text: str) -> str:
+        """Have the root, which is made if it is missing, say what it is; what it says if it does already.
+
+        Raises OSError.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self.root / f"{MARK}.{secrets.token_hex(6)}"
+        try:
+            with os.fdopen(os.open(new, _NEW, 0o600), "w", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(new, self.root / MARK)
+        finally:
+            new.unlink(missing_ok=True)
+        return self.read_mark() or ""
 
     def find(self, trader_id: str) -> str | None:
         """The folder that a trader has on disk; None if it has none."""
@@ -66,19 +98,17 @@ class Folders:
 
     def count(self) -> int:
         """How many files there are, in all folders."""
-        return sum(len(self.names(folder)[1]) for folder in self.all())
+        return sum(1 for folder in self.all() for _ in self.names(folder))
 
     def mtime(self, folder: str) -> int:
         """When a name was last added to the folder, or taken away."""
         with self._opened(folder) as directory:
             return os.fstat(directory).st_mtime_ns
 
-    def names(self, folder: str) -> tuple[int, list[str]]:
-        """The names in the folder, without those of folders in it; and `mtime` from before they were read."""
-        with self._opened(folder) as directory:
-            mtime = os.fstat(directory).st_mtime_ns
-            with os.scandir(directory) as found:
-                return mtime, [entry.name for entry in found if not entry.is_dir(follow_symlinks=False)]
+    def names(self, folder: str) -> Iterator[str]:
+        """The names in the folder, without those of folders in it, in no order and not all held at one time."""
+        with self._opened(folder) as directory, os.scandir(directory) as found:
+            yield from (entry.name for entry in found if not entry.is_dir(follow_symlinks=False))
 
     def stamp(self, folder: str, name: str) -> Stamp:
         """The stamp of a file."""
@@ -105,31 +135,46 @@ class Folders:
             return Stamp(status.st_size, status.st_mtime_ns), file.read(MOST_BYTES + 1)
 
     def stage(self, data: bytes) -> str:
-        """Make a file durable in `.pending`; its name there."""
+        """Write a file into `.pending`; its name there.  It is not durable yet."""
         token = secrets.token_hex(12)
         with _explained(), self._opened(PENDING, make=True) as directory:
             try:
                 with os.fdopen(os.open(token, _NEW, 0o600, dir_fd=directory), "wb") as file:
                     file.write(data)
-                    file.flush()
-                    self._sync(file.fileno())
             except OSError:
                 _unlink(token, directory)
                 raise
         return token
 
-    def publish(self, folder: str, token: str, name: str) -> None:
-        """Give a staged file its name, for good.  Does nothing if it has it."""
-        with (
-            _explained(),
-            self._opened(PENDING, make=True) as pending,
-            self._opened(folder, make=True) as directory,
-        ):
+    def make_durable(self, token: str) -> None:
+        """Make a staged file durable."""
+        with _explained(), self._opened(PENDING) as directory:
+            file = os.open(token, _FILE, dir_fd=directory)
             try:
-                os.rename(token, name, src_dir_fd=pending, dst_dir_fd=directory)
-            except FileNotFoundError:
-                os.stat(name, dir_fd=directory, follow_symlinks=False)
+                self._sync(file)
+            finally:
+                os.close(file)
+
+    def publish(self, folder: str, token: str, name: str) -> None:
+        """Give a staged file its name, which is not durable yet."""
+        with _explained(), self._opened(PENDING) as pending, self._opened(folder, make=True) as directory:
+            os.rename(token, name, src_dir_fd=pending, dst_dir_fd=directory)
+
+    def settle(self, folder: str) -> None:
+        """Make the names in a folder durable."""
+        with _explained(), self._opened(folder) as directory:
             self._sync(directory)
+
+    def put(self, folder: str, name: str, data: bytes) -> None:
+        """Write a file, which appears under its name whole and durable."""
+        token = self.stage(data)
+        try:
+            self.make_durable(token)
+            self.publish(folder, token, name)
+        except StoreUnavailable:
+            self.discard(token)
+            raise
+        self.settle(folder)
 
     def discard(self, token: str) -> None:
         """Delete a staged file."""

@@ -8,14 +8,17 @@ from nofx_grpc.store.decisions.logs import Log, Owned
 
 
 class Staged(NamedTuple):
-    """A body that is ready to be committed: where its file waits, or what the database is to keep."""
+    """A body that is ready to be committed: what the database is to keep of it, and the file that waits for a name."""
 
-    token: str
-    kept: bytes | None
+    kept: bytes
+    token: str = ""
 
 
 class Home(Protocol):
     """Keeps the bodies of records; the index of them is in the database in any case."""
+
+    async def open(self) -> None:
+        """See whether this is the home that the database knows.  Raises StartError."""
 
     async def refresh(self, trader_id: str, owned: Owned) -> Owned:
         """Bring the index of a trader up to date with what came from elsewhere; what it has now."""
@@ -26,14 +29,20 @@ class Home(Protocol):
     async def folder(self, trader_id: str, owned: Owned) -> str:
         """The folder of a trader, which may not be there yet."""
 
-    async def stage(self, body: bytes) -> Staged:
-        """Make a body durable, or ready to be with the commit of its entry.  Raises StoreFull, StoreUnavailable."""
+    def stage(self, body: bytes) -> Staged:
+        """Make a body ready for the commit of its entry; not on the event loop.  Raises StoreFull, StoreUnavailable."""
+
+    async def make_durable(self, staged: Staged) -> None:
+        """Make what is not in the database durable, beside the commit.  Raises as `stage`."""
 
     async def publish(self, folder: str, id: str, staged: Staged) -> None:
-        """Give a body that was committed its place.  Raises as `stage`."""
+        """Give a body that was committed, and is durable, its place.  Raises as `stage`."""
 
     async def discard(self, staged: Staged) -> None:
         """Forget a body that was not committed."""
+
+    async def settle(self) -> None:
+        """Make the places of published bodies durable, of which the database keeps no copy then.  Raises as `stage`."""
 
     async def load(self, log: Log, wanted: Sequence[Entry]) -> list[bytes | None]:
         """The bodies of entries; None for one that is gone or is no record any more."""

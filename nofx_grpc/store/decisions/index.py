@@ -8,10 +8,11 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from nofx_grpc.decisions.names import SUFFIX
 from nofx_grpc.errors import FailedPrecondition, NotFound
 from nofx_grpc.store import revisions
-from nofx_grpc.store.decisions import entries, logs, positions
+from nofx_grpc.store.decisions import bodies, entries, logs, positions
 from nofx_grpc.store.decisions.entries import Counts, Entry, counts_of
+from nofx_grpc.store.decisions.folders import Stamp
 from nofx_grpc.store.decisions.logs import Log
-from nofx_grpc.store.decisions.tables import decision_bodies, unreadable_decisions
+from nofx_grpc.store.decisions.tables import unreadable_decisions
 
 KIND = "decision"
 
@@ -26,26 +27,22 @@ class Unreadable(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """A record that was appended: the log as it was before, and the entry."""
+    """A record that was appended to a log; whether open positions after it are to be settled yet."""
 
     log: Log
-    entry: Entry
+    unsettled: bool
 
 
-_INSERT_BODY = insert(decision_bodies)
-_BODIES = select(decision_bodies.c.id, decision_bodies.c.body).where(
-    decision_bodies.c.log_id == bindparam("log_id"), decision_bodies.c.id.in_(bindparam("ids", expanding=True))
-)
-_DELETE_BODIES = delete(decision_bodies).where(
-    decision_bodies.c.log_id == bindparam("log_id"), decision_bodies.c.id.in_(bindparam("ids", expanding=True))
-)
 _UNREADABLE_OF_LOG = unreadable_decisions.c.log_id == bindparam("log_id")
 _UNREADABLE = (
     select(*(unreadable_decisions.c[name] for name in Unreadable._fields))
-    .where(_UNREADABLE_OF_LOG)
+    .where(_UNREADABLE_OF_LOG, unreadable_decisions.c.name > bindparam("after"))
     .order_by(unreadable_decisions.c.name)
     .limit(bindparam("limit"))
 )
+_UNREADABLE_AMONG = select(
+    unreadable_decisions.c.name, unreadable_decisions.c.size_bytes, unreadable_decisions.c.mtime_ns
+).where(_UNREADABLE_OF_LOG, unreadable_decisions.c.name.in_(bindparam("names", expanding=True)))
 _COUNT_UNREADABLE = select(func.count()).select_from(unreadable_decisions).where(_UNREADABLE_OF_LOG)
 _FORGET_UNREADABLE = delete(unreadable_decisions).where(
     _UNREADABLE_OF_LOG, unreadable_decisions.c.name.in_(bindparam("names", expanding=True))
@@ -69,23 +66,23 @@ def check_owner(found: logs.Owned, user_id: str, trader_id: str) -> None:
 
 
 def append(
-    connection: Connection, user_id: str, trader_id: str, folder: str, last_cycle: int, entry: Entry, body: bytes | None
+    connection: Connection, user_id: str, trader_id: str, folder: str, last_cycle: int, entry: Entry, body: bytes
 ) -> Appended:
-    """Append a record to the log of a user's trader, whose last cycle was `last_cycle`; `body` where it is kept here.
+    """Append a record to the log of a user's trader, whose last cycle was `last_cycle`; `body` is to be kept of it.
 
     Raises NotFound, FailedPrecondition as `check_owner`; Moved if the log has gone on meanwhile.
     """
-    check_owner(logs.find(connection, trader_id), user_id, trader_id)
-    log = logs.ensure(connection, trader_id, folder)
+    found = logs.find(connection, trader_id)
+    check_owner(found, user_id, trader_id)
+    log = logs.ensure(connection, trader_id, folder, found)
     if log.folder != folder:
         raise logs.Moved
     serial = logs.count_appended(connection, log._replace(last_cycle=last_cycle), entry)
     entries.insert(connection, log.id, [entry], after=serial - 1)
-    positions.settle(connection, log.id, [entry])
-    if body is not None:
-        connection.execute(_INSERT_BODY, {"log_id": log.id, "id": entry.id, "body": body})
+    unsettled = positions.settle(connection, log.id, [entry])
+    bodies.keep(connection, log.id, [(entry.id, body)])
     revisions.touch(connection, KIND, log.user_id, f"{trader_id}/{entry.id}", revisions.Operation.CREATE)
-    return Appended(log, entry)
+    return Appended(log, unsettled)
 
 
 def add(
@@ -94,36 +91,37 @@ def add(
     folder: str,
     new: Sequence[Entry],
     unreadable: Sequence[Unreadable] = (),
-    bodies: Sequence[bytes] = (),
+    kept: Sequence[bytes] = (),
 ) -> int:
     """Put records that came from elsewhere into the index, those that are there already left out; how many were new.
 
-    `bodies` are theirs, where they are kept here.
+    `kept` are their bodies, where this is their home: those that had theirs elsewhere before count as new.
     """
-    log = logs.ensure(connection, trader_id, folder)
+    log = logs.ensure(connection, trader_id, folder, logs.find(connection, trader_id))
     known = {entry.id for entry in entries.some(connection, log.id, [entry.id for entry in new])}
     added = [entry for entry in new if entry.id not in known]
     if added:
         serial = logs.count_added(connection, log, added)
         entries.insert(connection, log.id, added, after=serial)
         positions.settle(connection, log.id, added)
-    kept = [
-        {"log_id": log.id, "id": entry.id, "body": body}
-        for entry, body in zip(new, bodies, strict=False)
-        if entry.id not in known
-    ]
-    if kept:
-        connection.execute(_INSERT_BODY, kept)
     forget = [entry.id + SUFFIX for entry in new] + [file.name for file in unreadable]
     connection.execute(_FORGET_UNREADABLE, {"log_id": log.id, "names": forget})
     if unreadable:
         connection.execute(_INSERT_UNREADABLE, [{"log_id": log.id} | file._asdict() for file in unreadable])
-    return len(added)
+    return _keep(connection, log.id, new, kept) if kept else len(added)
+
+
+def _keep(connection: Connection, log_id: int, new: Sequence[Entry], kept: Sequence[bytes]) -> int:
+    """Keep the bodies that are not here yet; how many those are."""
+    there = bodies.among(connection, log_id, [entry.id for entry in new])
+    lacking = [(entry.id, body) for entry, body in zip(new, kept, strict=True) if entry.id not in there]
+    bodies.keep(connection, log_id, lacking)
+    return len(lacking)
 
 
 def remove(connection: Connection, log_id: int, ids: Sequence[str]) -> Counts:
     """Take records out of the index, with the bodies that are kept here; what they counted."""
-    connection.execute(_DELETE_BODIES, {"log_id": log_id, "ids": list(ids)})
+    bodies.forget(connection, log_id, ids)
     removed = entries.delete_some(connection, log_id, ids)
     positions.settle(connection, log_id, removed)
     counts = counts_of(removed)
@@ -148,9 +146,16 @@ def unreadable(connection: Connection, log_id: int, limit: int) -> tuple[int, li
     count = connection.execute(_COUNT_UNREADABLE, {"log_id": log_id}).scalar_one()
     if not count:
         return 0, []
-    return count, [Unreadable(*row) for row in connection.execute(_UNREADABLE, {"log_id": log_id, "limit": limit})]
+    return count, unreadable_after(connection, log_id, "", limit)
 
 
-def bodies(connection: Connection, log_id: int, ids: Sequence[str]) -> dict[str, bytes]:
-    """The bodies that are kept here, by id."""
-    return {row.id: bytes(row.body) for row in connection.execute(_BODIES, {"log_id": log_id, "ids": list(ids)})}
+def unreadable_after(connection: Connection, log_id: int, name: str, limit: int) -> list[Unreadable]:
+    """Files that are no records, in the order of their names, from after one of them."""
+    values = {"log_id": log_id, "after": name, "limit": limit}
+    return [Unreadable(*row) for row in connection.execute(_UNREADABLE, values)]
+
+
+def unreadable_among(connection: Connection, log_id: int, names: Sequence[str]) -> dict[str, Stamp]:
+    """Those of these files that were no records, as they were then."""
+    found = connection.execute(_UNREADABLE_AMONG, {"log_id": log_id, "names": list(names)})
+    return {row.name: Stamp(row.size_bytes, row.mtime_ns) for row in found}

@@ -104,9 +104,8 @@ def new_folder(connection: Connection, trader_id: str) -> str:
     return plain
 
 
-def ensure(connection: Connection, trader_id: str, folder: str) -> Log:
-    """The log of a trader, made if there is none, and its trader's user's if it was nobody's."""
-    found = find(connection, trader_id)
+def ensure(connection: Connection, trader_id: str, folder: str, found: Owned) -> Log:
+    """The log of a trader that `find` has found, made if there is none, and its trader's user's if it was nobody's."""
     owner = found.trader_user_id or ""
     if found.log is None:
         values = {"trader_id": trader_id, "user_id": owner, "folder": folder, "folded_folder": folded(folder)}
@@ -123,7 +122,7 @@ def claim(connection: Connection, claims: Claims) -> None:
     for trader_id, folder in claims.items():
         found = find(connection, trader_id)
         if found.trader_user_id is not None and (found.log is not None or folder is not None):
-            ensure(connection, trader_id, folder or "")
+            ensure(connection, trader_id, folder or "", found)
 
 
 def disown(connection: Connection, log_id: int) -> None:

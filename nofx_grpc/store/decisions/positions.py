@@ -1,16 +1,21 @@
-"""The positions that are open after each record that trades: what makes the analysis of a window cheap."""
+"""The positions that are open after each record that trades: what makes the analysis of a window cheap.
 
-from collections.abc import Sequence
-from typing import Final
+A record that comes late, or goes, may change all that come after it.  They are brought in step a part at a time: what
+is not yet is marked, and whoever reads there replays the actions instead.
+"""
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+import json
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from sqlalchemy import Connection, Row, bindparam, select, tuple_, update
 
 from nofx_grpc.analysis.actions import load_actions
 from nofx_grpc.analysis.ledger import Ledger
-from nofx_grpc.store.decisions.entries import Entry, Key
-from nofx_grpc.store.decisions.tables import decisions
+from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, Key
+from nofx_grpc.store.decisions.tables import decision_logs, decisions
 
-_AT_ONCE: Final = 500
+AT_ONCE: Final = 500  # records that are gone through in one transaction
 
 _AT = tuple_(decisions.c.time_ns, decisions.c.id)
 _PLACE = tuple_(bindparam("time_ns"), bindparam("id"))
@@ -25,39 +30,114 @@ _FROM = (
     select(decisions.c.time_ns, decisions.c.id, decisions.c.trades, decisions.c.legs)
     .where(*_TRADING, _AT >= _PLACE)
     .order_by(decisions.c.time_ns, decisions.c.id)
+    .limit(bindparam("limit"))
 )
 _KEEP = (
     update(decisions)
     .where(decisions.c.log_id == bindparam("of_log"), decisions.c.id == bindparam("of_id"))
     .values(legs=bindparam("now"))
 )
+_MARK_OF = select(decision_logs.c.unsettled).where(decision_logs.c.id == bindparam("log_id"))
+_MARK_OF_TRADER = select(decision_logs.c.id, decision_logs.c.unsettled).where(
+    decision_logs.c.trader_id == bindparam("trader_id")
+)
+_MARK = update(decision_logs).where(decision_logs.c.id == bindparam("log_id")).values(unsettled=bindparam("mark"))
+
+
+class Unsettled(NamedTuple):
+    """Records whose positions may be wrong: from one on, up to the first right one that comes after another."""
+
+    start: Key
+    last: Key
+
+    @classmethod
+    def load(cls, text: str | None) -> "Unsettled | None":
+        if text is None:
+            return None
+        start, last = json.loads(text)
+        return cls(Key(*start), Key(*last))
+
+    def dump(self) -> str:
+        return json.dumps(self, ensure_ascii=False)
+
+    def joined(self, other: "Unsettled | None") -> "Unsettled":
+        return self if other is None else Unsettled(min(self.start, other.start), max(self.last, other.last))
 
 
 def open_before(connection: Connection, log_id: int, place: Key) -> Ledger:
     """What is open after the last record that comes before this place by time."""
+    mark = Unsettled.load(connection.execute(_MARK_OF, {"log_id": log_id}).scalar_one_or_none())
+    if mark is None or place <= mark.start:
+        return _kept_before(connection, log_id, place)
+    ledger = _kept_before(connection, log_id, mark.start)
+    for row in _from(connection, log_id, mark.start):
+        if Key(row.time_ns, row.id) >= place:
+            break
+        ledger.apply(load_actions(row.trades))
+    return Ledger(ledger.positions)
+
+
+def settle(connection: Connection, log_id: int, changed: Sequence[Entry]) -> bool:
+    """Bring open positions in step with entries that were put into the index, or taken out of it.
+
+    An entry that continues the log costs a row.  An older one costs the trading records after it, up to the first that
+    leaves open what it left open before.  Whether there is more to do than is done at one time: see `go_on`.
+    """
+    places = sorted(Key(entry.time_ns, entry.id) for entry in changed if entry.trades is not None)
+    if not places:
+        return False
+    mark = Unsettled.load(connection.execute(_MARK_OF, {"log_id": log_id}).scalar_one())
+    return _go_on(connection, log_id, Unsettled(places[0], places[-1]).joined(mark), mark)
+
+
+def is_unsettled(connection: Connection, trader_id: str) -> bool:
+    """Whether some of a trader's positions may be wrong."""
+    row = connection.execute(_MARK_OF_TRADER, {"trader_id": trader_id}).one_or_none()
+    return row is not None and row.unsettled is not None
+
+
+def go_on(connection: Connection, trader_id: str) -> bool:
+    """Bring some more of a trader's positions in step; whether there is more to do."""
+    row = connection.execute(_MARK_OF_TRADER, {"trader_id": trader_id}).one_or_none()
+    mark = None if row is None else Unsettled.load(row.unsettled)
+    return row is not None and mark is not None and _go_on(connection, row.id, mark, mark)
+
+
+def _go_on(connection: Connection, log_id: int, wanted: Unsettled, mark: Unsettled | None) -> bool:
+    """Settle what is done at one time of what is wanted, and mark what is left of it."""
+    left = _rewrite(connection, log_id, wanted)
+    if left != mark:
+        connection.execute(_MARK, {"log_id": log_id, "mark": None if left is None else left.dump()})
+    return left is not None
+
+
+def _rewrite(connection: Connection, log_id: int, wanted: Unsettled) -> Unsettled | None:
+    """Replay as many records as are gone through at one time; what is left of them."""
+    ledger, differing, left = _kept_before(connection, log_id, wanted.start), [], None
+    for number, (time_ns, id, trades, legs) in enumerate(_from(connection, log_id, wanted.start, AT_ONCE + 1)):
+        if number == AT_ONCE:
+            left = Unsettled(Key(time_ns, id), wanted.last)
+            break
+        ledger.apply(load_actions(trades))
+        now = ledger.dump()
+        if now != legs:
+            differing.append({"of_log": log_id, "of_id": id, "now": now})
+        elif (time_ns, id) >= wanted.last:
+            break
+    if differing:
+        connection.execute(_KEEP, differing)
+    return left
+
+
+def _kept_before(connection: Connection, log_id: int, place: Key) -> Ledger:
     legs = connection.execute(_BEFORE, {"log_id": log_id} | place._asdict()).scalar_one_or_none()
     return Ledger.load(legs) if legs else Ledger()
 
 
-def settle(connection: Connection, log_id: int, changed: Sequence[Entry]) -> None:
-    """Bring the open positions in step with entries that were put into the index, or taken out of it.
-
-    An entry that continues the log costs a row.  An older one costs the trading records after it, up to the first that
-    leaves open what it left open before.
-    """
-    places = sorted(Key(entry.time_ns, entry.id) for entry in changed if entry.trades is not None)
-    if not places:
-        return
-    ledger = open_before(connection, log_id, places[0])
-    differing = []
-    values = {"log_id": log_id} | places[0]._asdict()
-    with connection.execute(_FROM, values, execution_options={"yield_per": _AT_ONCE}) as rows:
-        for time_ns, id, trades, legs in rows:
-            ledger.apply(load_actions(trades))
-            now = ledger.dump()
-            if now != legs:
-                differing.append({"of_log": log_id, "of_id": id, "now": now})
-            elif (time_ns, id) >= places[-1]:
-                break
-    if differing:
-        connection.execute(_KEEP, differing)
+def _from(
+    connection: Connection, log_id: int, place: Key, limit: int = AFTER_ALL.time_ns
+) -> Iterator[Row[int, str, str, str | None]]:
+    """The trading records from this place on, of which few are in memory at one time."""
+    values = {"log_id": log_id, "limit": limit} | place._asdict()
+    with connection.execute(_FROM, values, execution_options={"yield_per": AT_ONCE}) as rows:
+        yield from rows

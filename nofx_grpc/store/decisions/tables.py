@@ -1,4 +1,4 @@
-"""The tables of the decision logs: the index of all records, and their bodies where the database is their home."""
+"""The tables of the decision logs: the index of all records, and the bodies that the database keeps."""
 
 from sqlalchemy import (
     BigInteger,
@@ -37,6 +37,7 @@ decision_logs = Table(
     _count("closes"),
     _count("partial_closes"),
     _count("size_bytes"),
+    Column("unsettled", ByteOrderedText),  # the records whose `legs` may be wrong; NULL for none
     Index(None, "folded_folder"),
     Index(None, "user_id"),
 )
@@ -52,7 +53,6 @@ decisions = Table(
     Column("success", Boolean, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("mtime_ns", BigInteger, nullable=False),  # the file's; 0 for one that was written here
-    text_column("staged"),  # where an appended file was before it got its name
     Column("total_balance", Double, nullable=False),
     Column("unrealized_profit", Double, nullable=False),
     Column("trades", ByteOrderedText),  # what was done to positions; NULL for most
@@ -71,6 +71,7 @@ decisions = Table(
     sqlite_with_rowid=False,  # the records of one trader lie together
 )
 
+# All bodies, where the database is their home; else those of records whose files do not have their names for good yet.
 decision_bodies = Table(
     "decision_bodies",
     metadata,

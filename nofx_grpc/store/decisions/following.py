@@ -1,0 +1,278 @@
+"""The index follows the folders: names that came are read into it, those that went are taken out.
+
+A look at a folder's time of change tells whether names came or went since the last look; what this process adds itself
+it need not look for.  However large a folder is, only a part of its names is in memory at one time: both they and the
+index are gone through in the same order.
+"""
+
+import asyncio
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from itertools import islice
+from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
+
+from nofx_grpc.decisions.names import SUFFIX, cycle_of, id_of_file
+from nofx_grpc.decisions.records import NotARecord, facts, parse
+from nofx_grpc.errors import StoreUnavailable
+from nofx_grpc.store.decisions import bodies, entries, index, logs
+from nofx_grpc.store.decisions.bodies import Waiting
+from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, entry_of
+from nofx_grpc.store.decisions.folders import Folders, Stamp
+from nofx_grpc.store.decisions.index import Unreadable
+from nofx_grpc.store.decisions.listing import sorted_ids
+from nofx_grpc.store.decisions.naming import Naming
+from nofx_grpc.store.decisions.settling import settle_all
+from nofx_grpc.store.engine import Database
+
+AT_ONCE: Final = 500  # files that are read, and entries that are written, at one time
+# After this long a folder is looked through even if its time says that nothing came: a file that came at the very
+# moment of one of our own is not to be seen in it.
+_TRUST_SECONDS: Final = 600.0
+_MOST_WATCHED: Final = (
+    1000  # files that are no records, and may be mended; more of them are seen when others come or go
+)
+_MOST_NAMED: Final = 20  # more than killed processes leave: the database was their home, and tidying up takes its time
+
+Tell = Callable[[int], None]
+
+
+class Seen(NamedTuple):
+    """A folder as it was when it was looked through."""
+
+    mtime: int
+    unreadable: dict[str, Stamp]
+    until: float
+
+
+class Following:
+    """Brings the index in step with folders."""
+
+    def __init__(self, db: Database, folders: Folders, naming: Naming) -> None:
+        self._db, self._folders, self._naming = db, folders, naming
+        self._seen: dict[str, Seen] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def refresh(self, trader_id: str, folder: str) -> bool:
+        """Look through a folder if it may have changed; whether it may have."""
+        if not await asyncio.to_thread(self._has_changed, folder):
+            return False
+        async with self._locks.setdefault(trader_id, asyncio.Lock()):
+            if await asyncio.to_thread(self._has_changed, folder):
+                await self._look_through(trader_id, folder)
+        return True
+
+    async def reindex(self, trader_id: str, folder: str, tell: Tell) -> None:
+        """Look through a folder, and read files anew whose content has changed too; `tell` is told of files done.
+
+        Raises StoreUnavailable if the directory of all of them is missing.
+        """
+        async with self._locks.setdefault(trader_id, asyncio.Lock()):
+            await self._look_through(trader_id, folder, tell, thorough=True)
+
+    @contextmanager
+    def own_change(self, folder: str) -> Iterator[None]:
+        """What is done to the folder in this block need not be looked for."""
+        seen = self._seen.get(folder)
+        was_up_to_date = seen is not None and self._mtime(folder) == seen.mtime
+        yield
+        if was_up_to_date and seen is not None:
+            self._seen[folder] = seen._replace(mtime=self._folders.mtime(folder))
+
+    def _has_changed(self, folder: str) -> bool:
+        seen = self._seen.get(folder)
+        if seen is None or seen.mtime != self._mtime(folder) or time.monotonic() > seen.until:
+            return True
+        return any(stamp_of(self._folders, folder, name) != stamp for name, stamp in seen.unreadable.items())
+
+    async def _look_through(
+        self, trader_id: str, folder: str, tell: Tell = lambda files: None, *, thorough: bool = False
+    ) -> None:
+        """Bring the index in step with a folder.
+
+        Raises StoreUnavailable if the directory of all folders is missing: a disk that is not there has lost nothing.
+        """
+        mtime = await asyncio.to_thread(self._mtime, folder)
+        if mtime is None and not self._folders.is_there():
+            raise StoreUnavailable("the directory of the decision logs is missing")
+        log = (await self._db.read(logs.find, trader_id)).value.log
+        log_id = None if log is None else log.id
+        look = _Look(self._db, self._folders, self._naming, trader_id, folder, log_id, tell, thorough=thorough)
+        await look.at_records()
+        await look.at_others()
+        if log_id is not None:
+            await look.at_what_was_unreadable(log_id)
+        await settle_all(self._db, trader_id)
+        self._seen[folder] = Seen(mtime or 0, look.unreadable, time.monotonic() + _TRUST_SECONDS)
+
+    def _mtime(self, folder: str) -> int | None:
+        try:
+            return self._folders.mtime(folder)
+        except OSError:
+            return None
+
+
+class _Look:
+    """One look through one folder, whose log has this id if it has one yet."""
+
+    def __init__(
+        self,
+        db: Database,
+        folders: Folders,
+        naming: Naming,
+        trader_id: str,
+        folder: str,
+        log_id: int | None,
+        tell: Tell,
+        *,
+        thorough: bool,
+    ) -> None:
+        self._db, self._folders, self._naming, self._tell, self._thorough = db, folders, naming, tell, thorough
+        self._trader_id, self._folder, self._log_id = trader_id, folder, log_id
+        self.unreadable: dict[str, Stamp] = {}  # the first of the files that are no records
+
+    async def at_records(self) -> None:
+        """Compare the files that can hold records with those that the index has, in the order of their ids."""
+        after = ""
+        with sorted_ids(self._names()) as ids:
+            while True:
+                there = await asyncio.to_thread(lambda: list(islice(ids, AT_ONCE)))
+                upto = there[-1] if len(there) == AT_ONCE else AFTER_ALL.id
+                while after != upto:
+                    known = await self._known(after, upto)
+                    after = max(known) if len(known) == AT_ONCE else upto
+                    here = bisect_right(there, after)
+                    await self._compare(there[:here], known)
+                    there = there[here:]
+                if upto == AFTER_ALL.id:
+                    return
+
+    async def at_others(self) -> None:
+        """Note the files whose names are none of a record."""
+        others = (name for name in self._names() if id_of_file(name) is None)
+        while names := await asyncio.to_thread(lambda: list(islice(others, AT_ONCE))):
+            await self._read(names)
+            self._tell(len(names))
+
+    async def at_what_was_unreadable(self, log_id: int) -> None:
+        """Forget files that were no records, and are gone."""
+        after = ""
+        while files := (await self._db.scan(index.unreadable_after, log_id, after, AT_ONCE)).value:
+            if gone := await asyncio.to_thread(self._missing, [file.name for file in files]):
+                await self._db.write(index.forget_unreadable, log_id, gone)
+            after = files[-1].name
+
+    def _names(self) -> Iterator[str]:
+        """The names in the folder; none if it is gone."""
+        with suppress(FileNotFoundError):
+            yield from self._folders.names(self._folder)
+
+    async def _known(self, after: str, upto: str) -> dict[str, Stamp]:
+        """Records of the index from after one id up to another, at most so many as are dealt with at one time."""
+        if self._log_id is None:
+            return {}
+        rows = (await self._db.scan(entries.stamps, self._log_id, after, upto, AT_ONCE)).value
+        return {id: Stamp(size, mtime_ns) for id, size, mtime_ns in rows}
+
+    async def _compare(self, there: list[str], known: dict[str, Stamp]) -> None:
+        """Bring the index in step with a part of the folder."""
+        here = set(there)
+        gone = await self._gone([id for id in known if id not in here])
+        changed = await asyncio.to_thread(self._changed, there, known) if self._thorough else set()
+        if self._log_id is not None and (gone or changed):
+            await self._db.write(index.remove, self._log_id, [*gone, *changed])
+        came = [id + SUFFIX for id in there if id not in known or id in changed]
+        await self._read(sorted(came, key=_by_time))
+        self._tell(len(there))
+
+    async def _gone(self, missing: list[str]) -> list[str]:
+        """The records that are gone for good, of those that had no file when the names were read.
+
+        One whose body waits in the database gets its file now, before a later one does, or got it meanwhile.
+        """
+        if self._log_id is None or not missing:
+            return []
+        waiting = (await self._db.scan(bodies.among, self._log_id, missing)).value
+        if len(waiting) <= _MOST_NAMED:
+            for id in sorted(waiting):
+                await self._naming.see_to(Waiting(self._log_id, id, self._folder))
+        names = [id + SUFFIX for id in missing if id not in waiting]
+        return [name.removesuffix(SUFFIX) for name in await asyncio.to_thread(self._missing, names)]
+
+    def _missing(self, names: Sequence[str]) -> list[str]:
+        """Those of these names that are not in the folder."""
+        return [name for name in names if not self._folders.has(self._folder, name)]
+
+    def _changed(self, there: list[str], known: dict[str, Stamp]) -> set[str]:
+        """The records whose files are not what they were; a file that was written here has no time in the index."""
+        changed = set()
+        for id in there:
+            was, now = known.get(id), stamp_of(self._folders, self._folder, id + SUFFIX)
+            if was is not None and now is not None and now != was._replace(mtime_ns=was.mtime_ns or now.mtime_ns):
+                changed.add(id)
+        return changed
+
+    async def _read(self, names: Sequence[str]) -> None:
+        """Read files into the index, but those that were no records and are what they were."""
+        if not names:
+            return
+        known: dict[str, Stamp] = {}
+        if self._log_id is not None and not self._thorough:
+            shown = [shown_name(name) for name in names]
+            known = (await self._db.scan(index.unreadable_among, self._log_id, shown)).value
+        new, wrong, same = await asyncio.to_thread(self._read_all, names, known)
+        if new or wrong:
+            await self._db.write(index.add, self._trader_id, self._folder, new, wrong)
+        for name, stamp in [*same.items(), *((file.name, Stamp(file.size_bytes, file.mtime_ns)) for file in wrong)]:
+            if len(self.unreadable) < _MOST_WATCHED:
+                self.unreadable[name] = stamp
+
+    def _read_all(
+        self, names: Sequence[str], known: Mapping[str, Stamp]
+    ) -> tuple[list[Entry], list[Unreadable], dict[str, Stamp]]:
+        """The entries of files, those that are no records, and those that are none still."""
+        new: list[Entry] = []
+        wrong: list[Unreadable] = []
+        same: dict[str, Stamp] = {}
+        for name in names:
+            before = known.get(shown_name(name))
+            if before is not None and stamp_of(self._folders, self._folder, name) == before:
+                same[name] = before
+                continue
+            with suppress(FileNotFoundError):  # gone again
+                read = read_entry(self._folders, self._folder, name)
+                new.append(read) if isinstance(read, Entry) else wrong.append(read)
+        return new, wrong, same
+
+
+def read_entry(folders: Folders, folder: str, name: str) -> Entry | Unreadable:
+    """The entry of a file, or why it is no record.  Raises FileNotFoundError."""
+    stamp = folders.stamp(folder, name)
+    try:
+        id = id_of_file(name)
+        if id is None:
+            raise NotARecord("its name is none of a record, which ends in .json")
+        stamp, data = folders.read(folder, name)
+        return entry_of(id, facts(parse(data)), size=stamp.size, mtime_ns=stamp.mtime_ns)
+    except NotARecord as error:
+        return Unreadable(shown_name(name), stamp.size, stamp.mtime_ns, str(error))
+
+
+def stamp_of(folders: Folders, folder: str, name: str) -> Stamp | None:
+    """The stamp of a file; None if there is none to be had."""
+    try:
+        return folders.stamp(folder, name)
+    except OSError:
+        return None
+
+
+def shown_name(name: str) -> str:
+    """A name as the database can hold it, whatever its bytes are."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "")
+
+
+def _by_time(name: str) -> tuple[str, int, str]:
+    """Where a file stands by its name: near enough to where it stands by its time."""
+    return name[: len("decision_YYYYMMDD_HHMMSS")], cycle_of(name.removesuffix(SUFFIX)), name

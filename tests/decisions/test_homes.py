@@ -1,0 +1,48 @@
+"""A store whose records change their home: none of them is lost on the way."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from nofx_grpc.cli.decision_files import import_from
+from nofx_grpc.settings import Settings
+from tests.decisions.support import Logs
+from tests.support.clock import FakeClock
+from tests.support.service import running_service
+
+
+async def test_records_of_the_database_become_files(
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str]
+) -> None:
+    in_database = database_env | {"NOFX_GRPC_DECISION_LOGS": "database"}
+    async with running_service(tmp_path / "data", clock=clock, env=in_database) as service:
+        logs = await Logs.of(service)
+        made = [(await logs.append(error_message=str(n))).id for n in range(25)]
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = Logs(service, service.client("admin"))
+        assert sorted(await logs.ids()) == sorted(made), "they are read before they are files"
+        assert await logs.home.tidy() == 25
+        assert sorted(path.stem for path in (logs.root / "t").iterdir()) == sorted(made)
+        assert await service.rows("SELECT 1 FROM decision_bodies") == []
+        assert (await logs.append()).cycle_number == 26 and await logs.counted() == 26
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_records_in_files_are_imported_into_the_database(
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str], *, settled: bool
+) -> None:
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = await Logs.of(service)
+        made = [(await logs.append(error_message=str(n))).id for n in range(5)]
+        if settled:
+            await logs.home.settle()
+        root = logs.root
+    in_database = database_env | {"NOFX_GRPC_DECISION_LOGS": "database", "NOFX_GRPC_DATA_DIR": str(tmp_path / "data")}
+    lacking = 5 if settled else 0
+    done = await asyncio.to_thread(import_from, Settings.load(None, in_database), root)
+    assert done == {"imported": lacking, "not_imported": 5 - lacking}
+    async with running_service(tmp_path / "data", clock=clock, env=in_database) as service:
+        logs = Logs(service, service.client("admin"))
+        assert sorted(await logs.ids()) == sorted(made) and await logs.counted() == 5
+        assert (await logs.append()).cycle_number == 6
