@@ -45,6 +45,7 @@ class Backend(Protocol):
     name: str
     begin_read: str
     begin_write: str
+    position: str  # reads `history.Position`
     claim: str | None  # makes the writers of other processes wait, and reads `Committed`; None: `begin_write` does
 
     @property
@@ -76,12 +77,6 @@ class Backend(Protocol):
 
     def advance_counters(self, connection: Connection, tables: Sequence[Table]) -> None:
         """Have the database number new rows after those that were inserted with their numbers."""
-
-    def timeline(self, connection: Connection) -> str:
-        """What changes when the database is another one, or a promoted one, from one connection to the next.
-
-        '' where the engine tells nothing of the kind.
-        """
 
     def bounded_reads(self, follow: Follow) -> BoundedReads | None:
         """What runs reads of a few rows; None where they are so short that they may block the event loop."""

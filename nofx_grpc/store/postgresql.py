@@ -6,55 +6,36 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import psycopg
+import structlog
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event
-from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from nofx_grpc.errors import NofxError, StoreFull, StoreUnavailable
+from nofx_grpc.errors import NofxError
+from nofx_grpc.store import postgresql_errors as errors
 from nofx_grpc.store.metadata import Timestamped
 from nofx_grpc.store.postgresql_listen import Listener, notify
 from nofx_grpc.store.postgresql_reads import PooledReads
 from nofx_grpc.store.postgresql_url import parameters_of, shown
 from nofx_grpc.store.reads import COMMITTED, Follow
 
+logger = structlog.get_logger(__name__)
+
 _DRIVER = "postgresql+psycopg://"
 # Any number that no other program's advisory locks in this database have.
 _MIGRATION_LOCK = 7_306_080_812
 _MIGRATION_WAIT_SECONDS = 120
 
-_NO_ROOM = "53100"
-_BY_CODE = {
-    "25006": "the database is read-only",
-    "40001": "others are changing the same rows",
-    "40P01": "others are changing the same rows",
-    "53300": "the database has no connection to spare",
-    "55P03": "another session keeps the database locked for longer than NOFX_GRPC_LOCK_TIMEOUT_SECONDS",
-    "57014": "the database took longer than NOFX_GRPC_DATABASE_STATEMENT_SECONDS allows",
-}
-_BY_CLASS = {
-    "": "the database cannot be reached",
-    "08": "the database cannot be reached",
-    "28": "the database refuses this service; the server's log says why",
-    "3D": "the database does not exist",
-    "53": "the database has no resources left; the server's log says why",
-    "57": "the database is shutting down or starting",
-    "58": "the database cannot be read or written; the server's log says why",
-    "XX": "the database cannot be read or written; the server's log says why",
-}
-_LOST = {"", "08", "57"}  # classes of errors after which the connection is gone
-_CANCELED = "57014"
-_CONFLICTS = {"40001", "40P01", "53300"}
-_UNKNOWN_OUTCOME = "40003"
-
 # Which cluster it is, and how often it was promoted.
-_TIMELINE = (
-    "SELECT system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
-    " FROM pg_control_system()"
-)
+_TIMELINE = "system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
+_CONTROL = "pg_control_system()"
 _NO_TIMELINE = {"42883", "42501", "0A000"}  # other engines may not know the function, or not let everybody ask
+_POSITION = (
+    f"SELECT revision, keyring_version, history_id, {_TIMELINE}, timeline"  # noqa: S608  # of ours only
+    f" FROM store_state, database_timeline, {_CONTROL}"
+)
+_POSITION_WITHOUT = "SELECT revision, keyring_version, history_id, '', '' FROM store_state"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +72,32 @@ class PostgresqlBackend:
         self._parameters, self._options = parameters_of(url), options
         self.write_lock = NoLock()
         self._can_notify = False
+        self.position = _POSITION
 
     def exists(self) -> bool:
         return True  # or else to connect fails, and says so
 
     def open_writer(self) -> Connection:
         connection = self._writers.connect()
-        self._can_notify = _can_notify(connection)
+        try:
+            self._can_notify = _can_notify(connection)
+            self.position = _POSITION if self._knows_timeline(connection) else _POSITION_WITHOUT
+        except BaseException:
+            connection.close()
+            raise
         return connection
+
+    def _knows_timeline(self, connection: Connection) -> bool:
+        """Whether the database tells of promotions; the log is told if not."""
+        try:
+            connection.exec_driver_sql(f"SELECT {_TIMELINE} FROM {_CONTROL}")  # noqa: S608  # of ours only
+        except DBAPIError as error:
+            if errors.code_of(error) not in _NO_TIMELINE:
+                raise
+            if self.position != _POSITION_WITHOUT:  # said once
+                logger.warning("timeline_unknown", error=str(error.orig), so="a failover is not noticed")
+            return False
+        return True
 
     def open_reader(self) -> Connection:
         return self._readers.connect()
@@ -116,7 +115,7 @@ class PostgresqlBackend:
 
     def _engine(self, *, read_only: bool) -> Engine:
         engine = create_engine(_DRIVER, connect_args=self._arguments(read_only=read_only), **_ENGINE_OPTIONS)
-        event.listen(engine, "handle_error", _leave_out_rows)
+        event.listen(engine, "handle_error", errors.leave_out_rows)
         return engine
 
     @contextmanager
@@ -139,17 +138,9 @@ class PostgresqlBackend:
                     f" COALESCE(MAX({counter.name}), 0) + 1, false) FROM {table.name}"
                 )
 
-    def timeline(self, connection: Connection) -> str:
-        try:
-            return str(connection.exec_driver_sql(_TIMELINE).scalar_one())
-        except DBAPIError as error:
-            if _code(error) in _NO_TIMELINE:
-                return ""
-            raise
-
     def bounded_reads(self, follow: Follow) -> PooledReads:
         engine = create_async_engine(_DRIVER, connect_args=self._arguments(read_only=True), **_ENGINE_OPTIONS)
-        event.listen(engine.sync_engine, "handle_error", _leave_out_rows)
+        event.listen(engine.sync_engine, "handle_error", errors.leave_out_rows)
         options = self._options
         return PooledReads(self, engine, follow, size=options.pool_size, wait_seconds=options.statement_seconds)
 
@@ -212,17 +203,13 @@ class PostgresqlBackend:
         return connection.closed or connection.invalidated or _driver(connection).closed
 
     def explain(self, error: BaseException) -> NofxError | None:
-        code = _code(error)
-        if code == _NO_ROOM:
-            return StoreFull()
-        text = None if code is None else _BY_CODE.get(code, _BY_CLASS.get(code[:2]))
-        return None if text is None else StoreUnavailable(text)
+        return errors.explained(error)
 
     def is_transient(self, error: BaseException) -> bool:
-        return _code(error) in _CONFLICTS or _is_lost(error)
+        return errors.is_transient(error)
 
     def commit_is_uncertain(self, error: DBAPIError) -> bool:
-        return _code(error) == _UNKNOWN_OUTCOME or _is_lost(error)
+        return errors.is_uncertain(error)
 
     def checkpoint(self, connection: Connection) -> None:
         """The server sees to it."""
@@ -260,7 +247,7 @@ def _can_notify(connection: Connection) -> bool:
     try:
         connection.exec_driver_sql(notify(0))
     except DBAPIError as error:
-        if _is_lost(error):
+        if errors.is_lost(error):
             raise
         return False
     return True
@@ -273,28 +260,3 @@ def _milliseconds(seconds: float) -> int:
 def _driver(connection: Connection) -> Any:
     """The psycopg connection, synchronous or not, under a SQLAlchemy connection."""
     return connection.connection.driver_connection
-
-
-def _code(error: BaseException) -> str | None:
-    """The SQLSTATE of an error of the driver's; '' if the server did not come to send one; None for any other error."""
-    cause = getattr(error, "orig", error)
-    if not isinstance(cause, psycopg.Error):
-        return None
-    return cause.sqlstate or ("" if isinstance(cause, psycopg.OperationalError) else None)
-
-
-def _is_lost(error: BaseException) -> bool:
-    """Whether an error tells that the connection is gone, or cannot be made."""
-    code = _code(error)
-    return code is not None and code != _CANCELED and code[:2] in _LOST
-
-
-def _leave_out_rows(context: ExceptionContext) -> None:
-    """Keep what PostgreSQL adds to an error, such as the values of the row that it refuses, out of texts and logs."""
-    error = context.original_exception
-    if not isinstance(error, psycopg.Error) or not error.diag.message_primary:
-        return
-    error.args = (error.diag.message_primary,)
-    if context.sqlalchemy_exception is not None:
-        kind = f"{type(error).__module__}.{type(error).__name__}"
-        context.sqlalchemy_exception.args = (f"({kind}) {error.diag.message_primary}",)

@@ -75,6 +75,7 @@ class SqliteBackend:
     name = "sqlite"
     begin_read = "BEGIN"
     begin_write = "BEGIN IMMEDIATE"
+    position = "SELECT revision, keyring_version, history_id, '', '' FROM store_state"
     claim: str | None = None  # the lock and BEGIN IMMEDIATE make other writers wait
 
     def __init__(self, path: Path, *, lock_timeout: float) -> None:
@@ -160,9 +161,6 @@ class SqliteBackend:
 
     def advance_counters(self, connection: Connection, tables: Sequence[Table]) -> None:
         """The next number is the highest and one."""
-
-    def timeline(self, connection: Connection) -> str:
-        return ""
 
     def bounded_reads(self, follow: Follow) -> None:
         return None

@@ -24,9 +24,9 @@ from nofx_grpc.store import jobs, revisions
 from nofx_grpc.store.audit import audit_log
 from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend, holding
-from nofx_grpc.store.history import connect
+from nofx_grpc.store.history import Position, begin, connect
 from nofx_grpc.store.jobs import CommitUncertain, Job, Refused, TransactionLost
-from nofx_grpc.store.reads import Committed, Follow, discard, read_committed
+from nofx_grpc.store.reads import Committed, Follow, discard
 from nofx_grpc.store.retry import retrying
 
 _COMPANY_SECONDS = 0.001
@@ -62,7 +62,8 @@ class GroupCommitWriter:
 
     def start(self) -> revisions.State:
         """Connect and start the thread; where the store stands."""
-        self._connection = connect(self._backend)
+        self._connection, position = connect(self._backend)
+        self._timeline = position.timeline
         state = revisions.read_state(self._connection)
         self.revision = state.revision
         self._thread.start()
@@ -125,24 +126,26 @@ class GroupCommitWriter:
         """Begin a transaction.  Raises Refused."""
         self._batch, self._claimed = revisions.Batch(), False
         try:
-            self._begin_where_it_can()
+            position = self._begin_where_it_can()
         except Exception as error:
             raise Refused from error
+        if position.timeline != self._timeline:
+            self._chain.renew()  # what it goes on from may be lost
+            self._timeline = position.timeline
+        self._began, self._seen = position.committed, position.committed.revision
+        self.revision = min(self.revision, self._seen)  # what a failover has lost is not committed any more
 
-    def _begin_where_it_can(self) -> None:
+    def _begin_where_it_can(self) -> Position:
         """Begin on the connection, or on a new one if it is lost."""
         try:
-            self._connection.exec_driver_sql(self._backend.begin_write)
+            return begin(self._backend, self._connection)
         except Exception:
             if not self._backend.is_lost(self._connection):
                 raise
             discard(self._connection)
             self._chain.renew()
-            self._connection = connect(self._backend)
-            self._connection.exec_driver_sql(self._backend.begin_write)
-        self._began = read_committed(self._connection)
-        self._seen = self._began.revision
-        self.revision = min(self.revision, self._seen)  # what a failover has lost is not committed any more
+            self._connection = self._backend.open_writer()
+            return begin(self._backend, self._connection)
 
     def _claim(self) -> None:
         """Make the writers of other processes wait, where to begin does not, and seal as of now.  Raises Refused.
