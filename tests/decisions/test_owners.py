@@ -84,6 +84,7 @@ async def test_pruning_everything_frees_the_id(logs: Logs) -> None:
 async def test_an_empty_log_that_was_not_pruned_on_purpose_is_not_freed(files: Logs) -> None:
     files.put(NAME, record()).unlink()
     await files.append()
+    await files.home.settle()
     (path,) = (files.root / "t").iterdir()
     path.unlink()
     assert await files.ids() == []
