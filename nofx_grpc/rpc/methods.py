@@ -28,6 +28,7 @@ logger = structlog.get_logger(__name__)
 
 _REVEALS = (common_pb2.PERMISSION_REVEAL, common_pb2.PERMISSION_REVEAL_SYSTEM)
 _RESET_SECONDS = 0.1
+_GUESSED_AT = "/nofx_grpc.v1.BetaCodes/ValidateBetaCode"  # it needs no LOGIN, but counts by end user like those that do
 
 
 def handler(gate: Gate, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
@@ -118,7 +119,7 @@ class GatedMethod:
     async def _admit(self, call: Call, context: Context, *, stream: bool) -> InFlight:
         """Everything that can be said before the request is looked at; from here on the call counts."""
         await self._identify(call, context)
-        if self._rule.permission == common_pb2.PERMISSION_LOGIN:
+        if self._rule.permission == common_pb2.PERMISSION_LOGIN or self._name == _GUESSED_AT:
             call.end_user = end_user_of(context)
         remaining = cast("float | None", context.time_remaining())  # None without a deadline, whatever the stubs say
         if remaining is not None and remaining <= 0:

@@ -2,6 +2,7 @@
 
 from nofx_grpc.services.admin import Admin
 from nofx_grpc.services.beta_codes import BetaCodes
+from nofx_grpc.services.code_guesses import CodeGuesses
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_logs import DecisionLogs
 from nofx_grpc.services.exchanges import Exchanges
@@ -23,16 +24,16 @@ def build_services(
     keys: LiveKeys, pages: Pages, logins: LoginOptions, feed: Feed, decisions: DecisionKeeping
 ) -> list[Service]:
     """Every service that there is."""
-    envelope = keys.envelope
+    envelope, guesses = keys.envelope, CodeGuesses(logins.backoff)
     return [
         Admin(pages, keys),
-        BetaCodes(pages),
+        BetaCodes(pages, guesses),
         DecisionLogs(decisions, pages, feed.options.poll_seconds),
         Exchanges(envelope, pages),
         Models(envelope, pages),
         SignalSources(envelope),
         SystemConfig(envelope, pages),
         Traders(envelope, pages, feed, decisions),
-        Users(envelope, pages, logins, decisions),
+        Users(envelope, pages, logins, guesses, decisions),
         Watch(feed),
     ]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from nofx_grpc.services.call import Call
+from nofx_grpc.services.code_guesses import CodeGuesses
 from nofx_grpc.services.code_lines import CodeLines
 from nofx_grpc.services.convert import to_timestamp
 from nofx_grpc.services.pages import Pages
@@ -29,8 +30,8 @@ class BetaCodes:
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["BetaCodes"]
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self, pages: Pages, guesses: CodeGuesses) -> None:
+        self._pages, self._guesses = pages, guesses
 
     async def ImportBetaCodes(
         self, requests: AsyncIterator[pb.ImportBetaCodesRequest], call: Call
@@ -50,14 +51,18 @@ class BetaCodes:
         )
 
     async def ValidateBetaCode(self, request: pb.ValidateBetaCodeRequest, call: Call) -> pb.ValidateBetaCodeResponse:
-        return await call.read(
-            lambda code: pb.ValidateBetaCodeResponse(valid=code is not None and not code.used),
-            beta_codes.resource.find,
-            request.code,
-        )
+        async with self._guesses.guess(call) as guess:
+            answer = await call.read(
+                lambda code: pb.ValidateBetaCodeResponse(valid=code is not None and not code.used),
+                beta_codes.resource.find,
+                request.code,
+            )
+            guess.wrong = not answer.valid
+            return answer
 
     async def RedeemBetaCode(self, request: pb.RedeemBetaCodeRequest, call: Call) -> pb.BetaCode:
-        return await call.write(to_proto, redeem, request.user_id, request.code)
+        async with self._guesses.guess(call):
+            return await call.write(to_proto, redeem, request.user_id, request.code)
 
     async def ListBetaCodes(self, request: pb.ListBetaCodesRequest, call: Call) -> pb.ListBetaCodesResponse:
         listing = beta_codes.Listing(request.used if request.HasField("used") else None)

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from contextlib import nullcontext
 from dataclasses import replace
 
 from nofx_grpc.crypto import otp, passwords
@@ -16,6 +17,7 @@ from nofx_grpc.errors import (
 )
 from nofx_grpc.services import config_keys
 from nofx_grpc.services.call import Call
+from nofx_grpc.services.code_guesses import CodeGuesses
 from nofx_grpc.services.convert import to_timestamp
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.fields import ResourceFields
@@ -45,8 +47,16 @@ class Users:
 
     DESCRIPTOR = pb.DESCRIPTOR.services_by_name["Users"]
 
-    def __init__(self, envelope: Envelope, pages: Pages, options: LoginOptions, decisions: DecisionKeeping) -> None:
-        self._envelope, self._pages, self._options, self._decisions = envelope, pages, options, decisions
+    def __init__(
+        self,
+        envelope: Envelope,
+        pages: Pages,
+        options: LoginOptions,
+        guesses: CodeGuesses,
+        decisions: DecisionKeeping,
+    ) -> None:
+        self._envelope, self._pages, self._options = envelope, pages, options
+        self._guesses, self._decisions = guesses, decisions
         self._logins = Logins(envelope, options)
 
     async def CreateUser(self, request: pb.CreateUserRequest, call: Call) -> pb.User:
@@ -92,13 +102,16 @@ class Users:
         check_password("password", request.password)
         secret = otp.new_secret(os.urandom)
         draft = self._with_secret(new_user(new_id(), request.email), secret)
-        draft = replace(draft, password_hash=await self._logins.new_hash(request.password))
 
-        def work(connection: Connection) -> User:
+        def work(connection: Connection, hash: str) -> User:
             code = code_to_spend(connection, request.beta_code)
-            return accounts.register(connection, draft, code=code, ttl=self._options.registration_ttl)
+            return accounts.register(
+                connection, replace(draft, password_hash=hash), code=code, ttl=self._options.registration_ttl
+            )
 
-        return await call.write(lambda user: registration(user, secret), work)
+        async with self._guesses.guess(call) if request.beta_code else nullcontext():
+            hash = await self._logins.new_hash(request.password)
+            return await call.write(lambda user: registration(user, secret), work, hash)
 
     async def CompleteRegistration(
         self, request: pb.CompleteRegistrationRequest, call: Call

@@ -17,6 +17,7 @@ from nofx_grpc.store import revisions
 from nofx_grpc.store.metadata import UtcDateTime, key_column, metadata, time_column
 
 _FIRST_WAIT = timedelta(seconds=1)
+_NOT_BLOCKED = timedelta(0)
 _DOUBLINGS = 12  # a row is forgotten some time, however many tries there are
 
 login_tries = Table(
@@ -89,13 +90,22 @@ def count(connection: Connection, counters: Iterable[Counter]) -> None:
     now = revisions.scope(connection).now
     # In one order, so that two servers do not wait for one another.
     rows = [(each, connection.execute(_TAKE, {"id": each.id, "now": now}).one()) for each in sorted(counters, key=_id)]
-    if (until := max((row.blocked_until or now for _, row in rows), default=now)) > now:
-        raise Blocked(until - now)
+    if remaining := max((_remaining(each, row.blocked_until, now) for each, row in rows), default=_NOT_BLOCKED):
+        raise Blocked(remaining)
     for counter, row in rows:
         most = now + (counter.allowed + _DOUBLINGS) * counter.forget
         forgotten = min(max(row.forgotten_at, now) + counter.forget, most)
         blocked = now + counter.wait_after(-(-(forgotten - now) // counter.forget))
         connection.execute(_SET, {"key": counter.id, "forgotten": forgotten, "blocked": blocked})
+
+
+def _remaining(counter: Counter, blocked_until: datetime | None, now: datetime) -> timedelta:
+    """How long nothing is let through yet.
+
+    A wait beyond the longest is none: the clock was set back, and nobody is to be locked out until it has caught up.
+    """
+    remaining = (blocked_until or now) - now
+    return remaining if _NOT_BLOCKED < remaining <= counter.longest else _NOT_BLOCKED
 
 
 def give_back(connection: Connection, counters: Iterable[Counter]) -> None:

@@ -88,6 +88,24 @@ async def test_the_wait_doubles_up_to_the_longest_whether_or_not_there_is_such_a
     assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
+async def test_a_clock_that_is_set_back_locks_nobody_out_for_longer(
+    service: RunningService, clock: FakeClock, ann: Person
+) -> None:
+    wait = 0.0
+    for _ in range(FREE):
+        await refused(authenticate(service, ann.email, "wrong password"), *REFUSED)
+    while wait < 300:
+        await refused(authenticate(service, ann.email, "wrong password"), *REFUSED)
+        wait = await waiting(authenticate(service, ann.email, PASSWORD))
+        clock.advance(seconds=wait)
+    await refused(authenticate(service, ann.email, "wrong password"), *REFUSED)
+    clock.advance(hours=-10)
+    await refused(authenticate(service, ann.email, "wrong password"), *REFUSED)
+    assert await waiting(authenticate(service, ann.email, PASSWORD)) == 300, "and nobody guesses any faster for it"
+    clock.advance(seconds=300)
+    assert (await authenticate(service, ann.email, PASSWORD)).HasField("otp_challenge")
+
+
 async def test_a_refusal_while_it_waits_does_not_make_the_wait_longer(
     service: RunningService, clock: FakeClock, ann: Person
 ) -> None:
