@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+import structlog
+
 from nofx_grpc.decisions.times import SECOND, Moment
+from nofx_grpc.errors import NofxError
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.store.decisions import entries, index, logs
 from nofx_grpc.store.decisions.entries import Entry
@@ -14,6 +17,8 @@ from nofx_grpc.store.decisions.settling import settle_all
 
 AT_ONCE: Final = 500  # deleted in one transaction
 LOGS_AT_ONCE: Final = 200
+
+logger = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +90,35 @@ async def prune(
 
 
 async def retain(keeping: DecisionKeeping, retention: Retention) -> int:
-    """Delete what is beyond the retention, of every trader; how many records went."""
+    """Delete what is beyond the retention, of every trader; how many records went.
+
+    A trader whose records cannot be got at keeps them, and keeps no other trader's.
+    """
     if retention == Retention():
         return 0
     limits, gone, after = retention.limits(keeping.now()), 0, ""
     while some := (await keeping.db.scan(logs.all_after, after, LOGS_AT_ONCE)).value:
         for log in some:
-            oldest = (await keeping.db.scan(entries.oldest, log.id, entries.BEFORE_ALL, 1)).value
-            if not oldest or not _goes(oldest[0], limits, Pruned(0, 0, log.total_cycles, log.size_bytes)):
-                continue
-
-            async def remove(ids: Sequence[str], log_id: int = log.id) -> None:
-                if ids:
-                    await keeping.db.write(index.remove, log_id, ids)
-
-            gone += (await prune(keeping, log, limits, remove)).deleted_count
+            try:
+                gone += await _retain(keeping, log.trader_id, limits)
+            except NofxError as error:
+                logger.warning("retention_failed", trader_id=log.trader_id, error=error.message)
         after = some[-1].trader_id
     return gone
+
+
+async def _retain(keeping: DecisionKeeping, trader_id: str, limits: Limits) -> int:
+    log = (await keeping.home.refresh(trader_id, (await keeping.db.read(logs.find, trader_id)).value)).log
+    oldest = (await keeping.db.scan(entries.oldest, log.id, entries.BEFORE_ALL, 1)).value if log else []
+    if log is None or not oldest or not _goes(oldest[0], limits, Pruned(0, 0, log.total_cycles, log.size_bytes)):
+        return 0
+    log_id = log.id
+
+    async def remove(ids: Sequence[str]) -> None:
+        if ids:
+            await keeping.db.write(index.remove, log_id, ids)
+
+    return (await prune(keeping, log, limits, remove)).deleted_count
 
 
 def _goes(entry: Entry, limits: Limits, left: Pruned) -> bool:

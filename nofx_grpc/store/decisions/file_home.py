@@ -9,8 +9,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import structlog
+
 from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
+from nofx_grpc.errors import NofxError
 from nofx_grpc.store.decisions import bodies, directory, logs
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.folders import Folders
@@ -22,6 +25,8 @@ from nofx_grpc.store.engine import Database
 
 AT_ONCE: Final = 200  # bodies that are seen to at one time, though not held
 _STALE_SECONDS: Final = 3600.0  # no append takes so long from its file to its name
+
+logger = structlog.get_logger(__name__)
 
 
 class FileHome:
@@ -112,8 +117,13 @@ class FileHome:
             after = waiting[-1].log_id, waiting[-1].id
         stale = await asyncio.to_thread(self.folders.staged_before, _STALE_SECONDS)
         for token in stale:
-            await asyncio.to_thread(self.folders.discard, token)
-        return done + len(stale)
+            try:
+                await asyncio.to_thread(self.folders.discard, token)
+            except NofxError as error:
+                logger.warning("staged_file_stays", name=token, error=error.message)
+            else:
+                done += 1
+        return done
 
     def _read_all(self, folder: str, wanted: Sequence[Entry]) -> tuple[dict[str, bytes], list[str]]:
         """The bodies of files by id, and the ids that have no file."""

@@ -24,6 +24,7 @@ MARK: Final = ".id"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for whom a pipe waits for
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_FOLDER: Final = {errno.ELOOP, errno.ENOTDIR}
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CHUNK: Final = 1024 * 1024
 
@@ -39,7 +40,7 @@ class Folders:
     """Reads and writes below one root directory.
 
     What writes raises StoreFull if there is no room, StoreUnavailable for whatever else the file system says.  What
-    reads raises FileNotFoundError.
+    reads raises FileNotFoundError, and StoreUnavailable for a folder that cannot be entered.
     """
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
@@ -84,8 +85,18 @@ class Folders:
         return spelt if self._has(spelt) else None
 
     def is_taken(self, folder: str) -> bool:
-        """Whether something, be it no folder, has the place of this folder."""
-        return os.path.lexists(self.root / folder)
+        """Whether something, be it no folder, has the place of this folder; or no folder that of one around it."""
+        path = self.root
+        for part in folder.split("/"):
+            path /= part
+            try:
+                if not stat.S_ISDIR(os.lstat(path).st_mode):
+                    return True
+            except FileNotFoundError:
+                return False
+            except OSError:
+                return True
+        return True
 
     def all(self) -> Iterator[str]:
         """Every folder that can be a trader's and has files, in no order."""
@@ -191,19 +202,24 @@ class Folders:
             return []
 
     def remove(self, folder: str, ids: Sequence[str]) -> None:
-        """Delete the files of records; those that are gone are gone."""
+        """Delete the files of records; those that are gone are gone, be it with their folder."""
         if not ids:
             return
-        with _explained(), self._opened(folder) as directory:
-            for id in ids:
-                _unlink(id + SUFFIX, directory)
-            os.fsync(directory)
+        with _explained():
+            try:
+                with self._opened(folder) as directory:
+                    for id in ids:
+                        _unlink(id + SUFFIX, directory)
+                    os.fsync(directory)
+            except FileNotFoundError:
+                if not self.is_there():
+                    raise
 
     def has(self, folder: str, name: str) -> bool:
         """Whether there is something of this name."""
         try:
             self.stamp(folder, name)
-        except OSError:
+        except FileNotFoundError:
             return False
         return True
 
@@ -214,7 +230,7 @@ class Folders:
                 pass
             path = self.root / folder
             return any(other.name == path.name for other in path.parent.iterdir())
-        except OSError:
+        except (OSError, StoreUnavailable):
             return False
 
     @contextmanager
@@ -239,6 +255,9 @@ def _enter(part: str, descriptor: int, *, make: bool) -> int:
     except FileNotFoundError:
         if not make:
             raise
+    except OSError as error:
+        why = "it is a symbolic link, or no folder" if error.errno in _NO_FOLDER else error.strerror
+        raise StoreUnavailable(f"a folder of the decision logs cannot be entered: {why}") from error
     try:
         os.mkdir(part, 0o700, dir_fd=descriptor)
         os.fsync(descriptor)
