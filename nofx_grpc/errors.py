@@ -29,7 +29,7 @@
     │   ├── StoreUnavailable        the database is locked, read-only or gone
     │   ├── RevisionNotReached      this server has not seen the revision that the caller asks for
     │   ├── ShuttingDown            the server is going down
-    │   └── AuditUnavailable        the audit record could not be made durable, so nothing was revealed
+    │   └── AuditUnavailable        the audit record could not be made durable, so nothing was done
     ├── DeadlineExceeded            the caller's deadline, or the request's own time, passed before the work was started
     ├── SecretUnreadable            a stored secret does not open under any key of the keyring
     ├── Unimplemented               no such method
@@ -297,7 +297,7 @@ class AuditUnavailable(Unavailable):
     reason = "AUDIT_UNAVAILABLE"
 
     def __init__(self) -> None:
-        super().__init__("the audit record could not be made durable, so no secret was revealed")
+        super().__init__("the audit record could not be made durable, so nothing was revealed or changed")
 
 
 class DeadlineExceeded(NofxError):

@@ -117,6 +117,8 @@ class Call:
         """Make a record durable by itself.  Raises AuditUnavailable."""
         try:
             await self.db.append(audit.append, record)
+        except AuditUnavailable:
+            raise
         except Exception as error:
             raise AuditUnavailable from error
 

@@ -8,14 +8,11 @@ from dataclasses import replace
 from nofx_grpc.crypto import otp, passwords
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import (
-    BetaCodeInvalid,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
-    RegistrationClosed,
     Violation,
 )
-from nofx_grpc.services import config_keys
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.code_guesses import CodeGuesses
 from nofx_grpc.services.convert import to_timestamp
@@ -30,8 +27,9 @@ from nofx_grpc.services.logins import (
     spend_token,
 )
 from nofx_grpc.services.pages import Pages
+from nofx_grpc.services.registration import code_to_spend
 from nofx_grpc.services.templates import check_not_template
-from nofx_grpc.store import accounts, revisions, system_config, traders, users
+from nofx_grpc.store import accounts, revisions, traders, users
 from nofx_grpc.store.engine import Connection
 from nofx_grpc.store.resources import UNWRITTEN, etag_of
 from nofx_grpc.store.revisions import Kind
@@ -263,23 +261,6 @@ def logged_in(connection: Connection, user: User) -> pb.User:
     """The user who has just logged in, named in the audit record."""
     revisions.touch(connection, Kind.USER, user.id, user.id, "log in")
     return to_proto(user)
-
-
-def code_to_spend(connection: Connection, code: str) -> str:
-    """The beta code that a registration must spend now, or ''.  Raises RegistrationClosed, BetaCodeInvalid."""
-    if not read_config(connection, "registration_enabled"):
-        raise RegistrationClosed
-    if not read_config(connection, "beta_mode"):
-        return ""
-    if not code:
-        raise BetaCodeInvalid
-    return code
-
-
-def read_config(connection: Connection, key: str) -> bool:
-    """A switch of the system configuration as of this transaction."""
-    entry = system_config.resource.find(connection, key)
-    return bool(config_keys.read(key, entry.value if entry else None))
 
 
 def new_user(id: str, email: str) -> User:

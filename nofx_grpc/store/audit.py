@@ -3,12 +3,20 @@
 Each record is a link of a chain (`nofx_grpc.store.audit_chain`); the anchors say up to where a chain was pruned.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, Table, text
+from sqlalchemy.exc import DBAPIError
 
+from nofx_grpc.errors import AuditUnavailable
 from nofx_grpc.store import revisions
+from nofx_grpc.store.bulk import insert_rows
 from nofx_grpc.store.metadata import key_column, metadata, text_column, time_column
+
+if TYPE_CHECKING:  # each backend knows what its errors mean
+    from nofx_grpc.store.backend import Backend
 
 audit_log = Table(
     "audit_log",
@@ -79,6 +87,19 @@ def append(connection: Connection, record: AuditRecord) -> None:
     values["at"] = scope.now
     values["revision"] = record.revision if record.revision is not None else scope.revision
     revisions.defer(connection, audit_log, values)
+
+
+def insert(connection: Connection, records: Sequence[Mapping[str, object]], backend: "Backend") -> None:
+    """Write sealed records, before the commit of what they tell of.
+
+    Raises AuditUnavailable where the database does not take them, and that says nothing about its state.
+    """
+    try:
+        insert_rows(connection, audit_log, records)
+    except DBAPIError as error:
+        if backend.is_transient(error) or backend.explain(error) is not None:
+            raise
+        raise AuditUnavailable from error
 
 
 def _summary(touched: list[revisions.Touched]) -> str:

@@ -20,8 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import ShuttingDown, StoreFull, StoreUnavailable
-from nofx_grpc.store import jobs, revisions
-from nofx_grpc.store.audit import audit_log
+from nofx_grpc.store import audit, jobs, revisions
 from nofx_grpc.store.audit_chain import Chain
 from nofx_grpc.store.backend import Backend, holding
 from nofx_grpc.store.history import Position, begin, connect
@@ -187,8 +186,9 @@ class GroupCommitWriter:
     def _commit(self, batch: list[Job]) -> None:
         """Raises CommitUncertain if nobody can tell whether it worked."""
         rows = revisions.deferred(job.scope for job in batch if job.scope is not None)
-        rows[audit_log] = self._chain.link(rows.get(audit_log, ()))
+        records = self._chain.link(rows.pop(audit.audit_log, ()))
         revisions.finish(self._connection, self._batch, rows)
+        audit.insert(self._connection, records, self._backend)
         try:
             self._connection.exec_driver_sql(self._backend.commit(self._batch.revision))
         except DBAPIError as error:

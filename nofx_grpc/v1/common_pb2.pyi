@@ -102,7 +102,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SHUTTING_DOWN: _Reason.ValueType  # 63
     """The server is going down. Code UNAVAILABLE."""
     REASON_AUDIT_UNAVAILABLE: _Reason.ValueType  # 64
-    """The audit record could not be made durable, so that no secret was revealed. Code UNAVAILABLE."""
+    """The audit record could not be made durable, so that nothing was revealed or changed. Code UNAVAILABLE."""
     REASON_DEADLINE_EXCEEDED: _Reason.ValueType  # 70
     """The caller's deadline passed before the work was started; nothing was done. Code DEADLINE_EXCEEDED."""
     REASON_SECRET_UNREADABLE: _Reason.ValueType  # 80
@@ -195,7 +195,7 @@ REASON_REVISION_NOT_REACHED: Reason.ValueType  # 62
 REASON_SHUTTING_DOWN: Reason.ValueType  # 63
 """The server is going down. Code UNAVAILABLE."""
 REASON_AUDIT_UNAVAILABLE: Reason.ValueType  # 64
-"""The audit record could not be made durable, so that no secret was revealed. Code UNAVAILABLE."""
+"""The audit record could not be made durable, so that nothing was revealed or changed. Code UNAVAILABLE."""
 REASON_DEADLINE_EXCEEDED: Reason.ValueType  # 70
 """The caller's deadline passed before the work was started; nothing was done. Code DEADLINE_EXCEEDED."""
 REASON_SECRET_UNREADABLE: Reason.ValueType  # 80

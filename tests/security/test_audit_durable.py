@@ -28,7 +28,7 @@ from tests.support.audit import verified
 from tests.support.mirrors import Mirror
 from tests.support.processes import ServerProcess, environment, run, serving
 from tests.support.rows import EXCHANGE_KEY, EXCHANGE_SECRET, MODEL_KEY, USER, make_trader
-from tests.support.service import RunningService, refusal_of
+from tests.support.service import RunningService, refusal_of, refused
 from tests.support.watching import read
 
 Code = grpc.StatusCode
@@ -125,9 +125,9 @@ async def test_a_failing_insert_keeps_everything_in(service: RunningService, eng
     read_still = traders_pb2.GetTraderRequest(user_id=USER, id=trader.id)
     assert await service.client().traders.GetTrader(read_still) == trader, "what reveals nothing goes on"
     async with service.nothing_written():
-        with pytest.raises(grpc.aio.AioRpcError):
-            request = traders_pb2.StartTraderRequest(user_id=USER, id=trader.id)
-            await service.client().traders.StartTrader(request)
+        request = traders_pb2.StartTraderRequest(user_id=USER, id=trader.id)
+        refusal = await refused(service.client().traders.StartTrader(request), Code.UNAVAILABLE, "AUDIT_UNAVAILABLE")
+        assert refusal.retry_seconds and "nothing was revealed or changed" in refusal.text
     for sql in MEND[engine]:
         await service.execute(sql)
     check_all_revealed(await reveals.answers(service.token))

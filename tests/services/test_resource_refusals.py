@@ -191,7 +191,7 @@ async def test_without_a_record_nothing_is_revealed(
 
     monkeypatch.setattr(audit, "append", full)
     refusal = await refuse(service, noun.credentials(service.client("engine")), Code.UNAVAILABLE, "AUDIT_UNAVAILABLE")
-    assert "no secret was revealed" in refusal.text
+    assert "nothing was revealed or changed" in refusal.text
     await refuse(service, noun.update(service.client(), "name", name="New"), Code.RESOURCE_EXHAUSTED, "STORE_FULL")
 
 
