@@ -153,11 +153,14 @@ def inspect_database(settings: Settings) -> SchemaState:
     return inspect_store(database_backend(settings))
 
 
-def database_backend(settings: Settings) -> Backend:
-    """The backend of these settings.  Raises StartError if the database's directory cannot be used."""
+def database_backend(settings: Settings, url: str = "") -> Backend:
+    """The backend of these settings, of their database or of another.
+
+    Raises SettingsError, and StartError if the database's directory cannot be used.
+    """
     try:
         return backend_for(
-            settings.database_url.get_secret_value(),
+            url or settings.database_url.get_secret_value(),
             lock_timeout=settings.lock_timeout_seconds,
             pool_size=settings.database_pool_size,
             statement_timeout=settings.database_statement_seconds,
@@ -219,6 +222,14 @@ def keeping(settings: Settings) -> Keeping:
 
 def decision_keeping(settings: Settings, db: Database, clock: Callable[[], datetime]) -> DecisionKeeping:
     in_files = settings.decision_logs == "files"
+    of_many = settings.database_url.get_secret_value().startswith("postgresql")
+    if in_files and of_many and "decision_logs_dir" not in settings.model_fields_set:
+        # Right for one server only.  Others of this database would not see its files, and take them for removed.
+        logger.warning(
+            "decision_logs_of_one_server",
+            path=str(settings.decision_logs_dir),
+            expected="NOFX_GRPC_DECISION_LOGS=database, or NOFX_GRPC_DECISION_LOGS_DIR where every server sees it",
+        )
     home = FileHome(db, Folders(settings.decision_logs_dir)) if in_files else DatabaseHome(db)
     return DecisionKeeping(db, home, clock)
 

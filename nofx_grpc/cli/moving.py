@@ -17,7 +17,7 @@ from nofx_grpc.redaction import escaped
 from nofx_grpc.settings import Settings
 from nofx_grpc.store import audit, tokens
 from nofx_grpc.store.audit import AuditRecord
-from nofx_grpc.store.backend import Backend, backend_for
+from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.moving.backups import Manifest, write_backup
 from nofx_grpc.store.moving.copy import copy_store
 from nofx_grpc.store.moving.restore import restore
@@ -58,9 +58,9 @@ def run_restore(settings: Settings, directory: Path) -> Report:
     }
 
 
-def run_copy(source: str, target: str) -> Report:
+def run_copy(settings: Settings, source: str, target: str) -> Report:
     """Copy the store at one URL to an empty database at another.  Raises StartError."""
-    from_, to = _backend("SRC", source), _backend("DST", target)
+    from_, to = _backend(settings, "SRC", source), _backend(settings, "DST", target)
     if from_.describe() == to.describe():
         raise CopyError(f"SRC and DST are both {to.describe()}: name another database as DST")
     with bar() as tell:
@@ -104,10 +104,10 @@ def _list(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list) else []
 
 
-def _backend(name: str, url: str) -> Backend:
+def _backend(settings: Settings, name: str, url: str) -> Backend:
     """Raises SettingsError, which names the argument."""
     try:
-        return backend_for(url)
+        return database_backend(settings, url)
     except SettingsError as error:
         raise SettingsError(error.message.replace("NOFX_GRPC_DATABASE_URL", name)) from None
 

@@ -48,6 +48,5 @@ def copy_db(
     """Copy a database to another one, SQLite or PostgreSQL, and compare every row.  Run it again if it was cut off."""
     from nofx_grpc.cli import moving
 
-    load(config)
-    report = moving.run_copy(source, target)
+    report = moving.run_copy(load(config), source, target)
     print_json(report) if json else moving.show_copied(report)

@@ -236,6 +236,39 @@ def test_a_backup_that_fails_leaves_nothing(
     assert not list(tmp_path.glob("*backup*")) and not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_of_two_backups_to_one_directory_one_is_refused(filled: Store, tmp_path: Path, logs: Path) -> None:
+    def begin_another(step: str, done: int, total: int) -> None:
+        with pytest.raises(BackupError, match=r"another backup to .* is being made"):
+            write_backup(filled.connect(), tmp_path / "backup", logs, release="2", now=NOW, tell=ignore)
+
+    write_backup(filled.connect(), tmp_path / "backup", logs, release="1", now=NOW, tell=begin_another)
+    assert backups.check(tmp_path / "backup").release == "1"
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_what_a_backup_that_was_killed_has_left_goes(filled: Store, tmp_path: Path, logs: Path) -> None:
+    (tmp_path / ".backup.partial").mkdir()
+    (tmp_path / ".backup.partial" / "nofx.db").write_text("half of it")
+    write_backup(filled.connect(), tmp_path / "backup", logs, release="1", now=NOW, tell=ignore)
+    assert backups.check(tmp_path / "backup").release == "1" and not (tmp_path / ".backup.partial").exists()
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_a_log_that_is_pruned_while_it_is_packed_is_left_out(
+    filled: Store, tmp_path: Path, logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prune(path: Path) -> bool:
+        if path.name == "decision_1.json":
+            path.unlink()
+        return False
+
+    monkeypatch.setattr(Path, "is_symlink", prune)
+    write_backup(filled.connect(), tmp_path / "backup", logs, release="1", now=NOW, tell=ignore)
+    with tarfile.open(tmp_path / "backup" / "decision_logs.tar") as tar:
+        assert "t/2/decision_2.json" in tar.getnames() and "t1/decision_1.json" not in tar.getnames()
+
+
 def test_a_backup_goes_on_where_others_write(filled: Store, tmp_path: Path, logs: Path) -> None:
     """It is as of one moment; what is written meanwhile is not in it."""
 

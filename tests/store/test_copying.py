@@ -174,6 +174,26 @@ def test_a_source_that_is_written_to_meanwhile_is_noticed(
         inspect_store(target)
 
 
+@pytest.mark.parametrize("engine", ["sqlite"])
+def test_a_copy_that_another_run_has_taken_over_is_not_called_done(
+    filled: Store, target: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = copy._compare
+
+    def compare_while_another_begins(*arguments: Any) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(copy, "_compare", lambda *_: 1 / 0)  # which is as far as the other one comes
+            with pytest.raises(ZeroDivisionError):
+                copy_store(filled.connect(), target, ignore)
+        return real(*arguments)
+
+    monkeypatch.setattr(copy, "_compare", compare_while_another_begins)
+    with pytest.raises(CopyError, match="another copy to the same target was begun meanwhile"):
+        copy_store(filled.connect(), target, ignore)
+    with pytest.raises(SchemaError, match="a copy that is not finished"):
+        inspect_store(target)
+
+
 def test_a_copy_that_differs_is_not_called_done(
     filled: Store, target: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

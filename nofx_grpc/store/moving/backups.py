@@ -1,12 +1,13 @@
 """Backups: a directory with the store as one SQLite file, whatever engine it came from, and a manifest of it."""
 
+import fcntl
 import json
 import os
 import shutil
 import sqlite3
 import tarfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from hashlib import file_digest
@@ -128,17 +129,34 @@ def _appearing(directory: Path) -> Iterator[Path]:
         raise BackupError(f"{directory} is there already: name a directory that is not")
     partial = directory.with_name(f".{directory.name}.partial")
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of a backup that was killed
-        partial.mkdir(mode=0o700, parents=True)
-        yield partial
-        for path in [*partial.iterdir(), partial]:
-            _sync(path)
-        partial.rename(directory)
-        _sync(directory.parent)
+        partial.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _locked(partial, directory):
+            try:
+                yield partial
+                for path in [*partial.iterdir(), partial]:
+                    sync(path)
+                partial.rename(directory)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+        sync(directory.parent)
     except OSError as error:
         raise BackupError(f"the backup cannot be written to {directory}: {error.strerror}") from error
+
+
+@contextmanager
+def _locked(partial: Path, directory: Path) -> Iterator[None]:
+    """Nobody else writes to the directory, and nothing is in it.  Raises BackupError if somebody does."""
+    file = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in partial.iterdir():  # by a backup that was killed
+            left.unlink()
+        yield
+    except BlockingIOError:
+        raise BackupError(f"another backup to {directory} is being made: let it run to its end") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        os.close(file)
 
 
 def _close(backend: SqliteBackend) -> None:
@@ -149,21 +167,32 @@ def _close(backend: SqliteBackend) -> None:
 
 
 def _pack(logs: Path, archive: Path) -> None:
-    """Pack the regular files below a directory; a link leads elsewhere and is left out."""
+    """Pack the regular files below a directory; a link leads elsewhere and is left out.
+
+    Decisions are appended and pruned meanwhile: what is gone by its turn is left out, too.
+    """
     with tarfile.open(archive, "w") as tar:
         for folder, names, files in os.walk(logs):
             names.sort()
             for name in sorted(files):
                 path = Path(folder, name)
                 if path.is_file() and not path.is_symlink() and not name.endswith(".tmp"):
-                    tar.add(path, path.relative_to(logs), recursive=False)
+                    with suppress(FileNotFoundError), path.open("rb") as content:
+                        tar.addfile(tar.gettarinfo(arcname=str(path.relative_to(logs)), fileobj=content), content)
+                    forget(tar)
+
+
+def forget(tar: tarfile.TarFile) -> None:
+    """Let an archive forget the members that it has gone past: it would keep them all, a million as any."""
+    tar.members = []  # type: ignore[attr-defined]  # the stubs do not have it
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a directory, durable."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, inspect, tuple_, update
 from sqlalchemy.exc import DBAPIError
@@ -16,6 +17,7 @@ from nofx_grpc.store.bulk import insert_rows
 from nofx_grpc.store.moving import target as targets
 from nofx_grpc.store.moving.rows import (
     BATCH,
+    BATCH_BYTES,
     Difference,
     Key,
     Row,
@@ -25,6 +27,7 @@ from nofx_grpc.store.moving.rows import (
     differences,
     in_order,
     key_of,
+    size_of,
 )
 from nofx_grpc.store.moving.target import COPY, Mark
 from nofx_grpc.store.schema import SchemaState, inspect_store, newest_version
@@ -54,17 +57,19 @@ def copy_store(source: Backend, target: Backend, tell: Tell, *, purpose: str = C
     """Copy everything as of one moment.
 
     Whatever ends it before it is done, the next call with the same target goes on.  Raises CopyError if the source
-    is no store of this release, if the target is not empty, if a row cannot be copied or is not the same there, if the
-    source (of a copy, not of a backup) was written to meanwhile, and StartError if one of them cannot be used.
+    is no store of this release, if the target is not empty, or taken over by another such call, if a row cannot be
+    copied or is not the same there, if the source (of a copy, not of a backup) was written to meanwhile, and
+    StartError if one of them cannot be used.
     """
     check_source(source)
     with reading(source) as of:
         state, began = revisions.read_state(of), _position(of)
-        mark = Mark(purpose, newest_version(), state.history_id, state.revision)
-        resumed = targets.prepare(target, mark)
+        mark, owner = Mark(purpose, newest_version(), state.history_id, state.revision), str(uuid4())
+        resumed = targets.prepare(target, mark, owner)
         work = _Work(tell, {table: count(of, table) for table in CONTENT})
         with reading(target) as present, _writing(target) as to:
             for table in CONTENT:
+                targets.check_owner(to, owner)
                 _put_rows(table, work.counted("copying", table, of), present, to)
             for table in reversed(CONTENT):
                 _remove_rows(table, of, present, to)
@@ -73,7 +78,7 @@ def copy_store(source: Backend, target: Backend, tell: Tell, *, purpose: str = C
         left_out = sorted(set(inspect(of).get_table_names()) - set(metadata.tables) - {"alembic_version"})
     if purpose == COPY:
         _check_unchanged(source, began)
-    targets.finish(target, keep_mark=purpose != COPY)
+    targets.finish(target, owner, keep_mark=purpose != COPY)
     return Copied(state.revision, state.history_id, resumed, copied, left_out)
 
 
@@ -141,12 +146,15 @@ def _put_rows(table: Table, wanted: Iterator[Row], present: Connection, to: Conn
     names = [column.name for column in table.columns]
     key = key_of(table)
     batch: list[Difference] = []
+    size = 0
     for difference in differences(wanted, in_order(present, table), key):
         if difference.wanted is not None:
             batch.append(difference)
-        if len(batch) == BATCH:
+            size += size_of(difference.wanted)
+        if len(batch) == BATCH or size >= BATCH_BYTES:
             _put_batch(table, names, batch, to)
             batch.clear()
+            size = 0
     if batch:
         _put_batch(table, names, batch, to)
 

@@ -17,12 +17,14 @@ from nofx_grpc.errors import BackupError
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.bootstrap import unlock
-from nofx_grpc.store.moving.backups import DATABASE, LOGS, Manifest, check
+from nofx_grpc.store.moving.backups import DATABASE, LOGS, Manifest, check, forget, sync
 from nofx_grpc.store.moving.copy import copy_store
 from nofx_grpc.store.moving.rows import Tell
 from nofx_grpc.store.moving.target import remove_mark
 from nofx_grpc.store.schema import SchemaState, inspect_store, migrate
 from nofx_grpc.store.sqlite import SqliteBackend
+
+_STAGED_LOGS = ".restoring"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +43,60 @@ def restore(directory: Path, target: Backend, logs: Path, work: Path, master_tex
     raises.
     """
     manifest = check(directory)
-    if isinstance(target, SqliteBackend) and inspect_store(target) is not SchemaState.NEW:
-        raise BackupError(f"{target.describe()} is not empty: move it away, or name another database by --to")
-    if logs.exists() and any(logs.iterdir()):
+    if isinstance(target, SqliteBackend):
+        _check_free(target)
+    if logs.exists() and any(entry.name != _STAGED_LOGS for entry in logs.iterdir()):
         raise BackupError(f"there are decision logs in {logs}: move them away")
     place = target.path if isinstance(target, SqliteBackend) else work / DATABASE
+    # On the file system that they end on: a directory that is there may be one of its own.
+    logs_place = logs / _STAGED_LOGS if logs.exists() else logs.with_name(f".{logs.name}{_STAGED_LOGS}")
     with (
         _clearing(place.with_name(f".{place.name}.restoring"), directory) as staged,
-        _clearing(logs.with_name(f".{logs.name}.restoring"), directory) as staged_logs,
+        _clearing(logs_place, directory) as staged_logs,
     ):
         stage = _take_out(directory / DATABASE, staged)
         _check_database(stage, manifest)
         history_id = _make_store(stage, master_text)
         if LOGS in manifest.files:
             _unpack(directory / LOGS, staged_logs)
-        if isinstance(target, SqliteBackend):
-            staged.rename(target.path)
-        else:
-            copy_store(stage, target, tell)
-        if staged_logs.exists():
-            staged_logs.rename(logs)
+            os.sync()  # once: to make each file durable by itself would take hours
+        # The database comes last: once it is there, so is all of the rest.
+        with _put(staged_logs, logs):
+            if isinstance(target, SqliteBackend):
+                staged.rename(target.path)
+            else:
+                copy_store(stage, target, tell)
+        sync(place.parent)
     return Restored(manifest, history_id)
+
+
+def _check_free(target: SqliteBackend) -> None:
+    """Raises BackupError unless nothing is there that SQLite would take for the database, or for a part of it."""
+    parts = [target.path.with_name(target.path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
+    left = [path for path in parts if path.exists()]
+    if left or inspect_store(target) is not SchemaState.NEW:
+        there = " and ".join(str(path) for path in [target.path, *left] if path.exists())
+        raise BackupError(
+            f"{target.describe()} is not empty: move away {there}, together, or name another database by --to"
+        )
+
+
+@contextmanager
+def _put(staged: Path, logs: Path) -> Iterator[None]:
+    """Put the logs into their place; if the block fails, they go again."""
+    placed: list[Path] = []
+    try:
+        if staged.exists() and not logs.exists():
+            placed.append(staged.rename(logs))
+        elif staged.exists():
+            placed.extend(entry.rename(logs / entry.name) for entry in list(staged.iterdir()))
+        for path in {logs, logs.parent} if placed else ():
+            sync(path)
+        yield
+    except BaseException:
+        for path in placed:
+            _remove(path)
+        raise
 
 
 @contextmanager
@@ -143,6 +178,7 @@ def _unpack(archive: Path, place: Path) -> None:
                 raise BackupError(f"{archive} is damaged: it holds {member.name!r}, which is no decision log")
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write(path, content)
+            forget(tar)
             os.utime(path, (member.mtime, member.mtime))
 
 

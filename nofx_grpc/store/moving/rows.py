@@ -11,7 +11,10 @@ from sqlalchemy import Connection, Table, func, select
 
 from nofx_grpc.errors import CopyError
 
+# As many rows at a time as hold about so many bytes: a record of a decision may have megabytes, most rows have few.
 BATCH = 1000
+BATCH_BYTES = 4 * 1024 * 1024
+_FIRST_BATCH = 16
 
 Row = tuple[Any, ...]
 Key = tuple[Any, ...]
@@ -33,11 +36,20 @@ def count(connection: Connection, table: Table) -> int:
 def in_order(connection: Connection, table: Table) -> Iterator[Row]:
     """All rows, a batch in memory at a time.  Raises CopyError for a value that the store could not have written."""
     statement = select(table).order_by(*table.primary_key)
+    wanted = _FIRST_BATCH
     try:
-        with connection.execute(statement, execution_options={"yield_per": BATCH}) as rows:
-            yield from map(tuple, rows)
+        with connection.execute(statement, execution_options={"yield_per": 1}) as rows:
+            while batch := [tuple(row) for row in rows.fetchmany(wanted)]:
+                yield from batch
+                fitting = len(batch) * BATCH_BYTES // (1 + sum(map(size_of, batch)))
+                wanted = max(1, min(fitting, 2 * wanted, BATCH))
     except ValueError as error:  # a time that is none, written by another program
         raise CopyError(f"the table {table.name} holds a value that cannot be read: {error}") from error
+
+
+def size_of(row: Row) -> int:
+    """About how many bytes a row has: those of its texts."""
+    return sum(len(value) for value in row if isinstance(value, str | bytes))
 
 
 def key_of(table: Table) -> Callable[[Row], Key]:
