@@ -81,13 +81,19 @@ def from_command(command: str, seconds: float) -> str:
             # Whatever it has started goes with it, or it could keep the pipes open.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    complaint = said.decode(errors="replace").strip()[-MOST_STDERR:]
+    complaint = _without_key(said.decode(errors="replace"), printed)[-MOST_STDERR:]
     if process.returncode != 0:
         ended = f"ended with exit code {process.returncode}" if process.returncode > 0 else "was killed"
         raise MasterKeyError(f"the master key command {name!r} {ended}: {complaint or 'it did not say why'}")
-    if complaint:
-        logger.warning("master_key_command_said", command=name, stderr=complaint)
+    if said:  # what it was may be its trace, tokens and all: whoever wants to see it runs the command
+        logger.warning("master_key_command_said", command=name, stderr_bytes=len(said))
     return _only_line(printed, name)
+
+
+def _without_key(said: str, printed: bytes) -> str:
+    """What a command said, but for the lines that hold a line of what it printed."""
+    keys = {line.strip() for line in printed.decode(errors="replace").splitlines() if line.strip()}
+    return "\n".join(line for line in said.splitlines() if not any(key in line for key in keys)).strip()
 
 
 def make(path: Path) -> str:

@@ -119,14 +119,18 @@ def test_the_command_reads_nothing_and_has_the_environment(tmp_path: Path, monke
 def test_a_command_that_fails_is_told_with_its_code_and_its_words_and_not_with_what_it_printed(tmp_path: Path) -> None:
     text = refusal(script(tmp_path, f"echo {KEY}; echo 'permission denied by vault' >&2; exit 7"))
     assert text.endswith("ended with exit code 7: permission denied by vault") and KEY not in text
+    traced = refusal(script(tmp_path, f"set -x; echo {KEY}; echo 'no more' >&2; exit 7"))
+    assert "no more" in traced and KEY not in traced
     assert refusal(script(tmp_path, "exit 3")).endswith("exit code 3: it did not say why")
     assert "was killed" in refusal(script(tmp_path, "kill -9 $$"))
 
 
-def test_what_a_command_that_works_says_is_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_that_a_command_that_works_says_something_is_logged_and_not_what(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert from_command(script(tmp_path, f"echo token expires soon >&2; echo {KEY}"), SECONDS) == KEY
     told = capsys.readouterr().out
-    assert "token expires soon" in told and KEY not in told
+    assert "master_key_command_said" in told and "stderr_bytes=19" in told and "token" not in told and KEY not in told
 
 
 def test_a_long_complaint_is_cut(tmp_path: Path) -> None:

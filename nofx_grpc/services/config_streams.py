@@ -4,6 +4,7 @@ Each is read anew before it is sent, and nothing waits in a queue: a client that
 anything older than it was sent before.  No transaction stays open while a client reads.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -84,6 +85,7 @@ class ConfigStream:
             else:
                 covered.add_rest(revision)
             for group in groups:
+                await self._record_each(revision, [_key_of(config) for config in group])
                 yield Batch(group, [])
         self._seen.add_pages(covered)
 
@@ -127,7 +129,7 @@ class ConfigStream:
             all_ = found.complete and not (found.keys or found.everything)
             yield Batch([], [_key(key) for key in found.deleted], found.revision if all_ else 0)
         async for keys, last in self._chunks(found):
-            await self._record(found.revision, "; ".join("/".join(key) for key in keys))
+            await self._record(found.revision, _names(keys))
             chunk = (await self._db.scan(self._read, keys, found.revision)).value
             for batch in _batches(chunk, chunk.rest.settled if last else 0):
                 yield batch
@@ -161,7 +163,7 @@ class ConfigStream:
         if chunk is None:
             return None
         if found.keys:
-            await self._record(found.revision, "; ".join("/".join(key) for key in found.keys))
+            await self._record(found.revision, _names(found.keys))
         self._advance(found.revision)
         return list(_batches(chunk, found.revision))
 
@@ -172,6 +174,11 @@ class ConfigStream:
     async def _record(self, revision: int, resources: str) -> None:
         self._call.revision = revision
         await self._call.record(audit.OK, resources=resources)
+
+    async def _record_each(self, revision: int, keys: list[Key]) -> None:
+        """As `_record`, of many, in one commit most likely."""
+        chunks = (keys[start : start + CHUNK] for start in range(0, len(keys), CHUNK))
+        await asyncio.gather(*(self._record(revision, _names(chunk)) for chunk in chunks))
 
     # ---- in a reader thread
 
@@ -207,6 +214,15 @@ class ConfigStream:
 def _keys(connection: Connection, user_id: str, after: Key) -> list[Key]:
     page = traders.resource.page(connection, user_id=user_id, after=after, limit=CHUNK)
     return [(trader.user_id, trader.id) for trader in page]
+
+
+def _names(keys: Iterable[Key]) -> str:
+    """Traders as an audit record names them."""
+    return "; ".join("/".join(key) for key in keys)
+
+
+def _key_of(config: pb.TraderConfig) -> Key:
+    return config.trader.user_id, config.trader.id
 
 
 def _key(key: Key) -> pb.TraderKey:

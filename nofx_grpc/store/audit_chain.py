@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Text, bindparam, func, select, type_coerce, update
+from sqlalchemy import Connection, Text, bindparam, func, or_, select, type_coerce, update
 
 from nofx_grpc.crypto.chain import ChainKey
 from nofx_grpc.crypto.encoding import Random
 from nofx_grpc.store.audit import audit_log
 
+BEFORE_ALL = -(2**63)  # the place before all others
 BEFORE = "before"  # the chain of the records that releases without chains have left
 # Every column but the mac, in the order in which they are sealed.
 SEALED = (
@@ -104,7 +105,8 @@ _PAGE = {
     .limit(bindparam("limit"))
     for engine, at in _AT.items()
 }
-_NEXT_CHAIN = select(func.min(_C.chain_id)).where(_C.chain_id > bindparam("after"))
+_FIRST_CHAIN = select(func.min(_C.chain_id))
+_NEXT_CHAIN = _FIRST_CHAIN.where(_C.chain_id > bindparam("after"))
 _LAST = (
     select(_C.chain_position, _C.mac)
     .where(_C.chain_id == bindparam("chain_id"))
@@ -112,6 +114,7 @@ _LAST = (
     .limit(1)
 )
 _COUNT = select(func.count()).select_from(audit_log)
+_OUTSIDE = _COUNT.where(or_(_C.chain_id.is_(None), _C.chain_position.is_(None), _C.chain_position <= BEFORE_ALL))
 _ANY_SEAL = select(_C.chain_id).where(func.length(_C.mac) > 0).limit(1)
 _SEAL = (
     update(audit_log)
@@ -138,9 +141,10 @@ def as_bytes(value: object) -> bytes:
     return bytes(value) if isinstance(value, bytes | memoryview) else b""
 
 
-def next_chain(connection: Connection, after: str) -> str | None:
-    """The id of the first chain behind another one, in the order of ids; '' is before all."""
-    chain_id: str | None = connection.execute(_NEXT_CHAIN, {"after": after}).scalar_one()
+def next_chain(connection: Connection, after: str | None) -> str | None:
+    """The id of the first chain behind another one, in the order of ids, or of all; None if there is none."""
+    found = connection.execute(_FIRST_CHAIN) if after is None else connection.execute(_NEXT_CHAIN, {"after": after})
+    chain_id: str | None = found.scalar_one()
     return chain_id
 
 
@@ -150,9 +154,15 @@ def count(connection: Connection) -> int:
     return records
 
 
+def count_outside(connection: Connection) -> int:
+    """How many records are in no chain, or before the first place of one: where nobody who reads chains comes to."""
+    records: int = connection.execute(_OUTSIDE).scalar_one()
+    return records
+
+
 def tails(connection: Connection) -> Iterator[Head]:
     """The last record of each chain, as the database has it."""
-    chain_id = next_chain(connection, "")
+    chain_id = next_chain(connection, None)
     while chain_id is not None:
         position, mac = connection.execute(_LAST, {"chain_id": chain_id}).one()
         yield Head(chain_id, position, as_bytes(mac))

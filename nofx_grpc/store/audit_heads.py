@@ -57,12 +57,12 @@ class Heads:
                 str(id): Head(str(id), int(at), bytes.fromhex(mac)) for id, (at, mac) in content["chains"].items()
             }
             heads, seal = cls(str(content["at"]), chains), bytes.fromhex(content["seal"])
-            signer = content["key"]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            signer, ours = content["key"], heads._seal(key)
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             raise HeadsDamaged("it is not a document of heads") from None
         if signer != key.id:
             raise HeadsDamaged("it was signed with the audit key of another database")
-        if not same(seal, heads._seal(key)):
+        if not same(seal, ours):
             raise HeadsDamaged("its signature is wrong: it was altered")
         return heads
 
@@ -161,7 +161,7 @@ class HeadKeeper:
             return not self._failing
         try:
             self.file.update(fresh.values(), self._clock())
-        except (HeadsDamaged, OSError) as error:
+        except Exception as error:  # noqa: BLE001  # a thread that ends would leave all later records without a head
             with self._lock:
                 self._fresh = fresh | self._fresh
             if not self._failing:

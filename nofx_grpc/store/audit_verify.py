@@ -16,12 +16,11 @@ from sqlalchemy.exc import DBAPIError
 from nofx_grpc.crypto.chain import ChainKey, same
 from nofx_grpc.store import audit_anchors, audit_chain
 from nofx_grpc.store.audit_anchors import Anchor
-from nofx_grpc.store.audit_chain import BEFORE, Head, Stored
+from nofx_grpc.store.audit_chain import BEFORE, BEFORE_ALL, Head, Stored
 from nofx_grpc.store.audit_heads import Heads
 
 PAGE = 500
 MOST_FINDINGS = 100
-_BEFORE_ALL = -(2**63)
 
 
 class Kind(StrEnum):
@@ -78,7 +77,7 @@ class _Walked:
 
     def __init__(self, chain_id: str, start: bytes, heads: Iterable[tuple[str, Head]]) -> None:
         self.id = chain_id
-        self.after: Any = _BEFORE_ALL  # where the next page begins
+        self.after: Any = BEFORE_ALL  # where the next page begins
         self.position = 0
         self.mac: bytes | None = start  # of the record at `position`; None behind a gap
         self.heads = deque(sorted(heads, key=lambda known: known[1].position))
@@ -92,7 +91,7 @@ class Verification:
         self._key = key
         self.report = Report(list(compared))
         self._chain: _Walked | None = None
-        self._last = ""
+        self._last: str | None = None
         self._seen: set[str] = set()
 
     def step(self, connection: Connection) -> bool:
@@ -107,8 +106,7 @@ class Verification:
             # SQLite's of text that is not UTF-8, and ours of an anchor's time that is none.
             if isinstance(error, DBAPIError) and "decode" not in str(error.orig).lower():
                 raise
-            self._unreadable()
-            return self._last != ""
+            return self._unreadable()
         return True
 
     def _begin(self, connection: Connection) -> bool:
@@ -182,16 +180,19 @@ class Verification:
         self.report.unheaded += not chain.newest
         self._chain = None
 
-    def _unreadable(self) -> None:
+    def _unreadable(self) -> bool:
+        """Whether the walk can go on: it cannot where the next chain has no id that is a text."""
         chain_id, position = ("", 0) if self._chain is None else (self._chain.id, self._chain.position)
         text = "what follows cannot be read: it is no text"
         self.report.add(Kind.UNREADABLE, chain_id, position + 1, position + 1, text)
-        if self._chain is None:
-            self._last = ""
+        goes_on = self._chain is not None
         self._chain = None
+        return goes_on
 
     def _finish(self, connection: Connection) -> None:
-        """Look at the chains that have no records any more, and at the anchors."""
+        """Look at the chains that have no records any more, at records that are in none, and at the anchors."""
+        if outside := audit_chain.count_outside(connection):
+            self.report.add(Kind.CHANGED, "", 0, 0, f"{outside} records are at no place of a chain")
         for anchor in audit_anchors.every(connection, self._key):
             if not anchor.valid:
                 text = "the anchor is not one that this service has put"

@@ -17,6 +17,7 @@ from nofx_grpc.store import postgresql_errors as errors
 from nofx_grpc.store.metadata import Timestamped
 from nofx_grpc.store.postgresql_listen import Listener, notify
 from nofx_grpc.store.postgresql_reads import PooledReads
+from nofx_grpc.store.postgresql_triggers import install_triggers
 from nofx_grpc.store.postgresql_url import parameters_of, shown
 from nofx_grpc.store.reads import COMMITTED, Follow
 
@@ -26,6 +27,9 @@ _DRIVER = "postgresql+psycopg://"
 # Any number that no other program's advisory locks in this database have.
 _MIGRATION_LOCK = 7_306_080_812
 _MIGRATION_WAIT_SECONDS = 120
+
+# What is answered is on disk, whatever the database is set to; who asks for more than that, of standbys, keeps it.
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 
 # Which cluster it is, and how often it was promoted.
 _TIMELINE = "system_identifier || '/' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)"
@@ -80,6 +84,7 @@ class PostgresqlBackend:
     def open_writer(self) -> Connection:
         connection = self._writers.connect()
         try:
+            connection.exec_driver_sql(_DURABLE)
             self._can_notify = _can_notify(connection)
             self.position = _POSITION if self._knows_timeline(connection) else _POSITION_WITHOUT
         except BaseException:
@@ -183,11 +188,7 @@ class PostgresqlBackend:
                     connection.exec_driver_sql("ROLLBACK")
 
     def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
-        connection.exec_driver_sql(_TOUCH)
-        for table in tables:
-            name = f"update_{table.table}_updated_at"
-            connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name} ON {table.table}")
-            connection.exec_driver_sql(_trigger(name, table))
+        install_triggers(connection, tables)
 
     def commit(self, revision: int | None) -> str:
         # Sent as one: each round trip to the server is time that all who write wait.
@@ -222,24 +223,6 @@ _ENGINE_OPTIONS: dict[str, Any] = {
     "use_native_hstore": False,  # it would be asked for on each new connection
 }
 _OPEN = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
-
-# For a row that a foreign writer changes and forgets to date.  The row alone is touched: it is the one that is written.
-_TOUCH = """
-CREATE OR REPLACE FUNCTION set_updated_at() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    NEW.updated_at := CURRENT_TIMESTAMP;
-    RETURN NEW;
-END $$
-"""
-
-
-def _trigger(name: str, table: Timestamped) -> str:
-    ours = " AND NEW.revision = OLD.revision"
-    if table.counts_rewrites:
-        ours += " AND NEW.rewrites = OLD.rewrites"
-    condition = f"NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at{ours}"
-    head = f"CREATE TRIGGER {name} BEFORE UPDATE ON {table.table} FOR EACH ROW"
-    return f"{head} WHEN ({condition}) EXECUTE FUNCTION set_updated_at()"
 
 
 def _can_notify(connection: Connection) -> bool:

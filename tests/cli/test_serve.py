@@ -3,6 +3,7 @@
 import json
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,22 @@ def test_there_are_no_core_dumps(data_dir: Path, log: Path) -> None:
     with serving(environment(data_dir), log) as server:
         limits = Path(f"/proc/{server.process.pid}/limits").read_text()
     assert "Max core file size        0                    0" in limits
+
+
+_AS_SERVE = """
+import ctypes
+from nofx_grpc.lifecycle import protect_process
+may_be_dumped = lambda: ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+before = may_be_dumped()
+protect_process()
+print(before, may_be_dumped())
+"""
+
+
+def test_memory_and_environment_are_for_root_only() -> None:
+    """Nor is the process dumped by a program that core dumps are piped to."""
+    ran = subprocess.run([sys.executable, "-c", _AS_SERVE], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["1", "0"]
 
 
 def test_plaintext_beyond_loopback_is_refused(data_dir: Path) -> None:

@@ -236,6 +236,7 @@ def test_of_very_many_findings_the_first_are_told_and_all_are_counted(store: Sto
         ("UPDATE audit_log SET mac = 'text' WHERE chain_position = 5", Kind.CHANGED),
         ("UPDATE audit_log SET revision = 'abc' WHERE chain_position = 5", Kind.CHANGED),
         ("UPDATE audit_log SET chain_position = 'abc' WHERE chain_position = 5", Kind.MISSING),
+        ("UPDATE audit_log SET chain_position = -1e300 WHERE chain_position = 5", Kind.CHANGED),
         ("UPDATE audit_log SET chain_id = x'ff' WHERE chain_position = 5", Kind.MISSING),
         ("UPDATE audit_log SET chain_id = CAST(x'ff' AS TEXT) WHERE chain_position = 5", Kind.MISSING),
     ],

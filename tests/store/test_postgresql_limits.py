@@ -142,6 +142,21 @@ async def test_a_writer_that_waits_too_long_for_the_others_is_told_and_appends_g
         assert (await database.write(create("a"))).revision == 2
 
 
+def test_what_is_answered_is_on_disk_whatever_the_database_is_set_to(store: Store) -> None:
+    """It is off in the server of the tests; who asks for more than `on` keeps it."""
+    ask = "SHOW synchronous_commit"
+    server, name = shared_server(), database_of(store.url)
+    assert server.execute(ask, name) == [("off",)]
+    with store.outside() as connection:
+        assert connection.exec_driver_sql(ask).scalar() == "on"
+    server.execute(f"ALTER DATABASE {name} SET synchronous_commit = remote_apply")
+    try:
+        with store.outside() as connection:
+            assert connection.exec_driver_sql(ask).scalar() == "remote_apply"
+    finally:
+        server.execute(f"ALTER DATABASE {name} RESET synchronous_commit")
+
+
 async def test_a_statement_that_takes_too_long_is_ended(store: Store) -> None:
     async with store.open(backend_for(store.url, statement_timeout=0.2)) as database:
         for way in (database.read, database.scan, database.write):
