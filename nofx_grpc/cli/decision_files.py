@@ -20,8 +20,8 @@ from nofx_grpc.store.decisions.bodies import compress
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.file_home import FileHome
 from nofx_grpc.store.decisions.folders import Folders
-from nofx_grpc.store.decisions.following import read_entry
 from nofx_grpc.store.decisions.listing import sorted_ids
+from nofx_grpc.store.decisions.reading import read_entry
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.store.schema import SchemaState
 
@@ -193,7 +193,7 @@ async def _export(keeping: DecisionKeeping, target: Folders, tell: Tell) -> Repo
 def _write(target: Folders, folder: str, some: Sequence[Entry], bodies: Sequence[bytes | None]) -> int:
     written = 0
     for entry, body in zip(some, bodies, strict=True):
-        if body is not None and not target.has(folder, entry.id + SUFFIX):
+        if body and not target.has(folder, entry.id + SUFFIX):
             target.put(folder, entry.id + SUFFIX, body)
             written += 1
     return written

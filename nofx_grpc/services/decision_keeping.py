@@ -51,15 +51,24 @@ class DecisionKeeping:
         return {trader_id: await self.home.found(trader_id) for trader_id in trader_ids}
 
     async def whole(self, log: Log, entry: Entry, view: pb.DecisionView.ValueType) -> pb.Decision | None:
-        """A record, however large it is; None if it was deleted meanwhile."""
+        """A record, however large it is; None if it was deleted meanwhile, or is no record any more."""
         [body] = await self.home.load(log, [entry])
-        return None if body is None else await asyncio.to_thread(to_message, log, entry.id, body, view)
+        if body is None:
+            return None
+        message = await asyncio.to_thread(to_message, log, entry.id, body, view)
+        if message is None:
+            await self.home.reread(log, [entry.id])
+        return message
 
     async def shown(self, log: Log, portion: Sequence[Entry], view: pb.DecisionView.ValueType) -> list[Shown]:
         """The records of a portion of entries, each no larger than fits into a response."""
         wanted = [entry for entry in portion if not is_too_large(entry)]
         bodies = dict(zip(wanted, await self.home.load(log, wanted), strict=True))
-        return await asyncio.to_thread(lambda: [_shown(log, entry, bodies.get(entry), view) for entry in portion])
+        found = await asyncio.to_thread(lambda: [_shown(log, entry, bodies.get(entry), view) for entry in portion])
+        damaged = [entry.id for entry, message, _ in found if message is None and bodies[entry] is not None]
+        if damaged:
+            await self.home.reread(log, damaged)
+        return found
 
     def now(self) -> Moment:
         at = self.clock()

@@ -21,7 +21,9 @@ _REST: Final = frozenset(field.name for field in pb.Decision.DESCRIPTOR.fields) 
 
 
 class Shown(NamedTuple):
-    """A record as it is shown, and how much of a response that takes; no message if it was deleted meanwhile."""
+    """A record as it is shown, and how much of a response that takes; no message if it was deleted meanwhile, or is
+    no record any more.
+    """
 
     entry: Entry
     message: pb.Decision | None

@@ -80,14 +80,6 @@ async def test_files_that_go_are_gone(files: Logs) -> None:
     assert not page.decisions and not page.HasField("unreadable_files") and await files.counted() == 0
 
 
-async def test_a_file_that_is_damaged_later_is_left_out(files: Logs) -> None:
-    path = files.put(NAME, record())
-    assert len(await files.ids()) == 1
-    path.write_bytes(b"{")
-    assert await files.ids() == []
-    await refused(files.get(path.stem), grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
-
-
 async def test_folders_whose_trader_never_was_are_read_by_who_may_read_all(files: Logs) -> None:
     files.put(NAME, record(), "stranger")
     assert len(await files.ids("stranger", "")) == 1

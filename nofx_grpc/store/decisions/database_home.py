@@ -49,6 +49,9 @@ class DatabaseHome:
 
         return (await self._db.scan(read)).value
 
+    async def reread(self, log: Log, ids: Sequence[str]) -> None:
+        """Nobody changes them here."""
+
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
         """They go with their entries."""
 

@@ -91,6 +91,9 @@ class FileHome:
             found |= {id: bodies.decompress(kept) for id, kept in waiting.items()}
         return [found.get(entry.id) for entry in wanted]
 
+    async def reread(self, log: Log, ids: Sequence[str]) -> None:
+        await self._following.reread(log.trader_id, log.folder, log.id, ids)
+
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
         await asyncio.to_thread(self.folders.remove, log.folder, ids)
 
@@ -135,5 +138,5 @@ class FileHome:
             except FileNotFoundError:
                 missing.append(entry.id)
             except NotARecord:
-                pass  # it was one, and is none any more
+                found[entry.id] = b""  # which is no record either
         return found, missing

@@ -15,15 +15,15 @@ from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from nofx_grpc.decisions.names import SUFFIX, cycle_of, id_of_file
-from nofx_grpc.decisions.records import NotARecord, facts, parse
 from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.store.decisions import bodies, entries, index, logs
 from nofx_grpc.store.decisions.bodies import Waiting
-from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, entry_of
+from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry
 from nofx_grpc.store.decisions.folders import Folders, Stamp
 from nofx_grpc.store.decisions.index import Unreadable
 from nofx_grpc.store.decisions.listing import sorted_ids
 from nofx_grpc.store.decisions.naming import Naming
+from nofx_grpc.store.decisions.reading import read_entry, shown_name, stamp_of
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.store.engine import Database
 
@@ -71,6 +71,15 @@ class Following:
         """
         async with self._locks.setdefault(trader_id, asyncio.Lock()):
             await self._look_through(trader_id, folder, tell, thorough=True)
+
+    async def reread(self, trader_id: str, folder: str, log_id: int, ids: Sequence[str]) -> None:
+        """Read anew the files of records that are in the index, and are none any more."""
+        async with self._locks.setdefault(trader_id, asyncio.Lock()):
+            look = _Look(self._db, self._folders, self._naming, trader_id, folder, log_id)
+            await look.at_damaged(log_id, ids)
+            if (seen := self._seen.get(folder)) is not None:
+                self._seen[folder] = seen._replace(unreadable=seen.unreadable | look.unreadable)
+        await settle_all(self._db, trader_id)
 
     @contextmanager
     def own_change(self, folder: str) -> Iterator[None]:
@@ -125,13 +134,14 @@ class _Look:
         trader_id: str,
         folder: str,
         log_id: int | None,
-        tell: Tell,
+        tell: Tell = lambda files: None,
         *,
-        thorough: bool,
+        thorough: bool = False,
     ) -> None:
         self._db, self._folders, self._naming, self._tell, self._thorough = db, folders, naming, tell, thorough
         self._trader_id, self._folder, self._log_id = trader_id, folder, log_id
         self.unreadable: dict[str, Stamp] = {}  # the first of the files that are no records
+        self._respelt: set[str] = set()  # names that the database cannot hold as they are, as it has them
 
     async def at_records(self) -> None:
         """Compare the files that can hold records with those that the index has, in the order of their ids."""
@@ -153,6 +163,7 @@ class _Look:
         """Note the files whose names are none of a record."""
         others = (name for name in self._names() if id_of_file(name) is None)
         while names := await asyncio.to_thread(lambda: list(islice(others, AT_ONCE))):
+            self._respelt.update(shown for name in names if (shown := shown_name(name)) != name)
             await self._read(names)
             self._tell(len(names))
 
@@ -160,9 +171,15 @@ class _Look:
         """Forget files that were no records, and are gone."""
         after = ""
         while files := (await self._db.scan(index.unreadable_after, log_id, after, AT_ONCE)).value:
-            if gone := await asyncio.to_thread(self._missing, [file.name for file in files]):
+            names = [file.name for file in files if file.name not in self._respelt]
+            if gone := await asyncio.to_thread(self._missing, names):
                 await self._db.write(index.forget_unreadable, log_id, gone)
             after = files[-1].name
+
+    async def at_damaged(self, log_id: int, ids: Sequence[str]) -> None:
+        """Read files anew that are no records any more."""
+        await self._db.write(index.remove, log_id, ids)
+        await self._read([id + SUFFIX for id in ids])
 
     def _names(self) -> Iterator[str]:
         """The names in the folder; none if it is gone."""
@@ -245,32 +262,6 @@ class _Look:
                 read = read_entry(self._folders, self._folder, name)
                 new.append(read) if isinstance(read, Entry) else wrong.append(read)
         return new, wrong, same
-
-
-def read_entry(folders: Folders, folder: str, name: str) -> Entry | Unreadable:
-    """The entry of a file, or why it is no record.  Raises FileNotFoundError."""
-    stamp = folders.stamp(folder, name)
-    try:
-        id = id_of_file(name)
-        if id is None:
-            raise NotARecord("its name is none of a record, which ends in .json")
-        stamp, data = folders.read(folder, name)
-        return entry_of(id, facts(parse(data)), size=stamp.size, mtime_ns=stamp.mtime_ns)
-    except NotARecord as error:
-        return Unreadable(shown_name(name), stamp.size, stamp.mtime_ns, str(error))
-
-
-def stamp_of(folders: Folders, folder: str, name: str) -> Stamp | None:
-    """The stamp of a file; None if there is none to be had."""
-    try:
-        return folders.stamp(folder, name)
-    except OSError:
-        return None
-
-
-def shown_name(name: str) -> str:
-    """A name as the database can hold it, whatever its bytes are."""
-    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
 
 def _by_time(name: str) -> tuple[str, int, str]:

@@ -45,7 +45,10 @@ class Home(Protocol):
         """Make the places of published bodies durable, of which the database keeps no copy then.  Raises as `stage`."""
 
     async def load(self, log: Log, wanted: Sequence[Entry]) -> list[bytes | None]:
-        """The bodies of entries; None for one that is gone or is no record any more."""
+        """The bodies of entries; None for one that is gone.  What is there may be no record any more."""
+
+    async def reread(self, log: Log, ids: Sequence[str]) -> None:
+        """Bring the index in step with bodies that have turned out to be no records any more."""
 
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
         """Delete bodies, before their entries are removed."""

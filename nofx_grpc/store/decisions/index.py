@@ -107,7 +107,8 @@ def add(
     forget = [entry.id + SUFFIX for entry in new] + [file.name for file in unreadable]
     connection.execute(_FORGET_UNREADABLE, {"log_id": log.id, "names": forget})
     if unreadable:
-        connection.execute(_INSERT_UNREADABLE, [{"log_id": log.id} | file._asdict() for file in unreadable])
+        by_name = {file.name: file for file in unreadable}  # two may look alike once they are spelt as text
+        connection.execute(_INSERT_UNREADABLE, [{"log_id": log.id} | file._asdict() for file in by_name.values()])
     return _keep(connection, log.id, new, kept) if kept else len(added)
 
 

@@ -1,0 +1,48 @@
+"""What a file is for the index: the entry of a record, or why it is none."""
+
+import structlog
+
+from nofx_grpc.decisions.names import id_of_file
+from nofx_grpc.decisions.records import Facts, NotARecord, facts, parse
+from nofx_grpc.store.decisions.entries import Entry, entry_of
+from nofx_grpc.store.decisions.folders import Folders, Stamp
+from nofx_grpc.store.decisions.index import Unreadable
+
+logger = structlog.get_logger(__name__)
+
+
+def read_entry(folders: Folders, folder: str, name: str) -> Entry | Unreadable:
+    """The entry of a file, or why it is no record.  Raises FileNotFoundError."""
+    stamp = folders.stamp(folder, name)
+    try:
+        id = id_of_file(name)
+        if id is None:
+            raise NotARecord("its name is none of a record, which ends in .json")
+        stamp, data = folders.read(folder, name)
+        return entry_of(id, _facts(data), size=stamp.size, mtime_ns=stamp.mtime_ns)
+    except NotARecord as error:
+        return Unreadable(shown_name(name), stamp.size, stamp.mtime_ns, str(error))
+
+
+def _facts(data: bytes) -> Facts:
+    """Raises NotARecord, whatever the bytes do to what reads them: one file must not keep a trader's others."""
+    try:
+        return facts(parse(data))
+    except NotARecord:
+        raise
+    except Exception as error:
+        logger.exception("decision_unreadable")
+        raise NotARecord("reading it fails: the server's log says how") from error
+
+
+def stamp_of(folders: Folders, folder: str, name: str) -> Stamp | None:
+    """The stamp of a file; None if there is none to be had."""
+    try:
+        return folders.stamp(folder, name)
+    except OSError:
+        return None
+
+
+def shown_name(name: str) -> str:
+    """A name as the database can hold it, whatever its bytes are."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "")
