@@ -13,12 +13,13 @@ from nofx_grpc.services.call import Call
 from nofx_grpc.services.decision_appends import Appends
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_portions import AT_ONCE, MOST_SHOWN_BYTES, body_bytes, portions, responses
-from nofx_grpc.services.decision_pruning import Limits, prune
+from nofx_grpc.services.decision_pruning import prune
 from nofx_grpc.services.pages import Pages
 from nofx_grpc.services.performance import PerformanceRpcs
-from nofx_grpc.store.decisions import entries, index, logs
+from nofx_grpc.store.decisions import entries, index, logs, pruning
 from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, Key, Span
 from nofx_grpc.store.decisions.logs import Log
+from nofx_grpc.store.decisions.pruning import Limits, Pruned
 from nofx_grpc.store.engine import Connection
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
@@ -107,13 +108,23 @@ class DecisionLogs(PerformanceRpcs):
             )
         if owned.log is None:
             return pb.PruneDecisionsResponse()
-        log_id = owned.log.id
+        limits = limits_of(request)
 
-        async def remove(ids: Sequence[str]) -> None:
-            work = index.clear if request.everything else index.remove
-            await call.write(lambda _: pb.PruneDecisionsResponse(), work, log_id, ids)
+        async def remove() -> Pruned:
+            part = Pruned()
 
-        pruned = await prune(self._keeping, owned.log, limits_of(request), None if request.dry_run else remove)
+            def note(done: Pruned) -> pb.PruneDecisionsResponse:
+                nonlocal part
+                part = done
+                return pb.PruneDecisionsResponse()
+
+            await call.write(note, pruning.prune, request.trader_id, limits)
+            return part
+
+        if request.dry_run:
+            pruned = (await self._keeping.db.scan(pruning.plan, request.trader_id, limits)).value
+        else:
+            pruned = await prune(self._keeping, owned.log, remove)
         return pb.PruneDecisionsResponse(
             deleted_count=pruned.deleted_count,
             deleted_bytes=pruned.deleted_bytes,

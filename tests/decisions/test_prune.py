@@ -1,5 +1,10 @@
 """PruneDecisions and the retention of the settings: the oldest go, the newest never."""
 
+import asyncio
+import shutil
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -8,7 +13,11 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nofx_grpc.errors import StoreUnavailable
+from nofx_grpc.services import decision_pruning
 from nofx_grpc.services.decision_pruning import Retention, retain
+from nofx_grpc.store.decisions import pruning
+from nofx_grpc.store.decisions.logs import Log
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import Logs
 from tests.support.service import refused
@@ -92,3 +101,49 @@ async def test_retention(logs: Logs, retention: Retention, left: tuple[int, int]
     await replace(housekeeping, retention=retention).sweep()
     assert (len(await logs.ids("t")), len(await logs.ids("b", "bob"))) == left
     assert await retain(housekeeping.decisions, retention) == 0
+
+
+async def test_two_who_prune_at_one_time_leave_the_newest(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each reads what there is, and only then does either delete."""
+    monkeypatch.setattr(pruning, "AT_ONCE", 2)
+    monkeypatch.setattr(decision_pruning, "AT_ONCE", 2)
+    made = await six(logs)
+    pruned = await asyncio.gather(*(logs.prune(keep_count=2) for _ in range(5)))
+    assert await logs.ids() == [made[5].id, made[4].id] and await logs.counted() == 2
+    assert sum(one.deleted_count for one in pruned) == 4 and {one.remaining_count for one in pruned} == {2}
+
+
+async def test_the_newest_file_that_there_is_stays(files: Logs) -> None:
+    made = await six(files)
+    await files.home.settle()
+    (files.root / "t" / f"{made[5].id}.json").unlink()
+    assert await retain(files.service.app.housekeeping.decisions, Retention(count=1)) == 4
+    assert await files.ids() == [made[4].id]
+
+
+async def test_a_record_is_deleted_only_once_that_is_on_record(files: Logs) -> None:
+    await six(files)
+    await files.home.settle()
+    with closing(sqlite3.connect(files.service.data_dir / "nofx.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        await refused(files.prune(keep_count=1), grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+    assert len(list((files.root / "t").iterdir())) == 6
+    await files.prune(keep_count=1)
+    assert len(list((files.root / "t").iterdir())) == 1
+
+
+async def test_one_trader_keeps_no_other_from_retention(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    for trader, user in (("b", "bob"), ("t", "alice"), ("u", "alice")):
+        await six(files, trader, user)
+    await files.home.settle()
+    shutil.rmtree(files.root / "b")
+    remove = files.home.remove
+
+    async def fails(log: Log, ids: Sequence[str]) -> None:
+        if log.trader_id == "t":
+            raise StoreUnavailable("as a disk that is read-only")
+        await remove(log, ids)
+
+    monkeypatch.setattr(files.home, "remove", fails)
+    await retain(files.service.app.housekeeping.decisions, Retention(count=2))
+    assert len(await files.ids("u")) == 2 and await files.ids("b", "bob") == []
