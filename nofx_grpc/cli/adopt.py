@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nofx_grpc import data_dir
 from nofx_grpc.app import utc_now
@@ -103,7 +104,7 @@ def show(report: Report, settings: Settings) -> None:
     console.print("\nThese files hold secrets in clear. Delete them, or lock them away:", markup=False)
     for file in report.files_with_clear_secrets:
         console.print(escaped(f"  {file.path}: {file.why}"), markup=False, soft_wrap=True)
-    console.print(f"\nNext: {_next_command(report, settings)}", markup=False, soft_wrap=True)
+    console.print(f"\nNext: {escaped(_next_command(report, settings))}", markup=False, soft_wrap=True)
 
 
 def _next_command(report: Report, settings: Settings) -> str:
@@ -117,7 +118,7 @@ def _tables(report: Report) -> Table:
     for name in ("read", "adopted", "set aside"):
         table.add_column(name, justify="right")
     for name, counts in report.tables.items():
-        table.add_row(escaped(name), str(counts.read), str(counts.adopted), str(counts.set_aside))
+        table.add_row(Text(escaped(name)), str(counts.read), str(counts.adopted), str(counts.set_aside))
     return table
 
 
@@ -127,7 +128,7 @@ def _secrets(report: Report) -> Table:
         table.add_column(name, justify="right")
     for name, counts in report.secrets.items():
         row = (counts.encrypted, counts.clear, counts.empty, counts.undecryptable)
-        table.add_row(escaped(name), *map(str, row))
+        table.add_row(Text(escaped(name)), *map(str, row))
     return table
 
 

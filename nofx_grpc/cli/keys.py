@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from nofx_grpc.cli.progress import bar
 from nofx_grpc.cli.remote import connected
@@ -61,13 +62,25 @@ def show(keys: list[dict[str, Any]]) -> None:
     for key in keys:
         uses = ", ".join(f"{use['table']}.{use['column']} {use['values']}" for use in key["uses"])
         row = (key["id"], key["purpose"], key["state"], key["create_time"], uses)
-        table.add_row(*map(escaped, row), str(key["values"]) if key["purpose"] == "data" else "")
+        values = str(key["values"]) if key["purpose"] == "data" else ""
+        table.add_row(*(Text(escaped(cell)) for cell in row), values)
     Console(highlight=False).print(table)
+
+
+def show_rotated(report: Mapping[str, str]) -> None:
+    """Print which key seals now."""
+    text = f"{report['key']} seals from now on, {report['previous']} only opens: run 'nofx-grpc keys reencrypt'"
+    print(escaped(text))
+
+
+def show_retired(report: Mapping[str, str]) -> None:
+    """Print which key is gone."""
+    print(escaped(f"{report['retired']} is gone"))
 
 
 def show_reencrypted(report: Mapping[str, Any]) -> None:
     """Print what was sealed anew, and what was not."""
-    print(f"{report['resealed']} values are sealed by {report['key']} now")
+    print(escaped(f"{report['resealed']} values are sealed by {report['key']} now"))
     unreadable = report["unreadable"]
     if unreadable:
         print(f"{len(unreadable)} do not open and were left as they are; enter these secrets again:")

@@ -34,7 +34,7 @@ def rotate(json: Json = False) -> None:
     if json:
         print_json(report)
     else:
-        print(f"{report['key']} seals from now on, {report['previous']} only opens: run 'nofx-grpc keys reencrypt'")
+        keys.show_rotated(report)
 
 
 @keys_app.command("reencrypt")
@@ -58,7 +58,7 @@ def retire(key_id: KeyId, json: Json = False) -> None:
     if json:
         print_json(report)
     else:
-        print(f"{report['retired']} is gone")
+        keys.show_retired(report)
 
 
 @keys_app.command("rewrap")

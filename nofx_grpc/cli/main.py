@@ -23,7 +23,10 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception:  # noqa: BLE001  # the exit code must not be that of a failed check
-        traceback.print_exc()  # a mistake of ours: whoever mends it needs to see where
+        from nofx_grpc.redaction import escaped
+
+        for line in traceback.format_exc().splitlines():  # a mistake of ours: whoever mends it needs to see where
+            print(escaped(line), file=sys.stderr)
         return EXIT_INTERNAL
     return EXIT_OK
 

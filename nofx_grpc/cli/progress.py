@@ -13,7 +13,7 @@ from nofx_grpc.redaction import escaped
 @contextmanager
 def bar() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar for each step on a terminal, elsewhere nothing; it is told the step, what is done, and of what."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as progress:
         tasks: dict[str, TaskID] = {}
