@@ -11,6 +11,8 @@ MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yam
 SCRIPTS = $(shell git ls-files '*.sh' .ci/run)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Tests start some hundred processes: they compile the code once.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

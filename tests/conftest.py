@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clock import FakeClock
-from tests.support.service import RunningService, new_postgresql, running_service
+from tests.support.service import RunningService, new_postgresql, new_sqlite, running_service
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -22,8 +22,9 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def database_env(engine: str, tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The settings that say where the store of the data directory `tmp_path / "data"` is."""
+    """A new store in the data directory `tmp_path / "data"`, and the settings that say where its database is."""
     if engine == "sqlite":
+        new_sqlite(tmp_path / "data")
         yield {}
         return
     with new_postgresql(tmp_path / "data") as env:

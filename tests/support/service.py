@@ -1,7 +1,9 @@
 """A real server in this process, over a data directory of its own; and clients of every role."""
 
+import atexit
 import os
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -209,6 +211,21 @@ async def running_service(
             await client.close()
         await app.server.stop(0)
         await app.db.close()
+
+
+def new_sqlite(data_dir: Path) -> None:
+    """Put a new store's data directory here."""
+    shutil.copytree(_sqlite_template(), data_dir)
+
+
+@cache
+def _sqlite_template() -> Path:
+    """A data directory with its database, as the first start leaves them."""
+    directory = tempfile.TemporaryDirectory(prefix="nofx-sqlite-")
+    atexit.register(directory.cleanup)
+    data_dir = Path(directory.name) / "data-dir"
+    open_database(Settings.load(None, {"NOFX_GRPC_DATA_DIR": str(data_dir)}), FakeClock())
+    return data_dir
 
 
 @contextmanager
