@@ -44,6 +44,7 @@ class Feed:
         position, subscription = after, None
         while subscription is None:
             page = (await self._db.scan(changes.after, position, PAGE)).value
+            check_history(history_id, page.history_id)
             for commit in page.commits:
                 if (delivery := select(commit, wanted)) is not None:
                     yield delivery
@@ -159,6 +160,9 @@ class Feed:
         complete = self._position >= latest
         while not complete:
             page = (await self._db.scan(changes.after, self._position, PAGE)).value
+            if page.history_id != self._history:  # since it was asked for: look at once where that one stands
+                self._woken.set()
+                return
             for commit in page.commits:
                 self._publish(commit)
             self._position, complete = page.revision, page.complete
@@ -174,8 +178,7 @@ class Feed:
 
     def _check_history(self, history_id: str) -> None:
         current = self._history if self._running else self._db.history_id
-        if history_id != current:
-            raise HistoryChanged(history_id, current)
+        check_history(history_id, current)
 
     def _begin_anew(self, latest: int) -> None:
         """End all streams: what comes now does not follow what they were told."""
@@ -192,6 +195,12 @@ class Feed:
                 if place.reached < error.oldest:
                     place.fail(error)
         self._position = error.oldest
+
+
+def check_history(wanted: str, current: str) -> None:
+    """Raises HistoryChanged if the commits at hand do not follow what a stream was told."""
+    if wanted != current:
+        raise HistoryChanged(wanted, current)
 
 
 def select(commit: Commit, wanted: Wanted) -> Delivery | None:

@@ -31,11 +31,14 @@ class Commit(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some commits, the revision up to which they are all that there is, and whether that is the store's."""
+    """Some commits, the revision up to which they are all that there is, whether that is the store's, and which history
+    they belong to.
+    """
 
     commits: list[Commit]
     revision: int
     complete: bool
+    history_id: str
 
 
 _COLUMNS = (
@@ -94,11 +97,11 @@ def after(connection: Connection, revision: int, limit: int) -> Page:
         raise RevisionCompacted(revision, state.compacted_revision)
     rows = connection.execute(_AFTER, {"after": revision, "limit": limit}).all()
     if len(rows) < limit:
-        return Page(list(_commits(rows)), state.revision, complete=True)
+        return Page(list(_commits(rows)), state.revision, True, state.history_id)
     last = rows[-1].revision
     known = sum(1 for row in rows if row.revision == last)
     rows = [*rows, *connection.execute(_REST, {"revision": last, "known": known})]
-    return Page(list(_commits(rows)), last, complete=last == state.revision)
+    return Page(list(_commits(rows)), last, last == state.revision, state.history_id)
 
 
 def check_start(connection: Connection, revision: int) -> revisions.State:

@@ -27,6 +27,8 @@ _DRIVER = "postgresql+psycopg://"
 # Any number that no other program's advisory locks in this database have.
 _MIGRATION_LOCK = 7_306_080_812
 _MIGRATION_WAIT_SECONDS = 120
+# How long a transaction of a writer may do nothing; one that works does so for milliseconds.
+WRITER_IDLE_SECONDS = 3.0
 
 # What is answered is on disk, whatever the database is set to; who asks for more than that, of standbys, keeps it.
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
@@ -154,8 +156,7 @@ class PostgresqlBackend:
             "timezone": "UTC",  # of times that a foreign writer writes without a zone
             "statement_timeout": _milliseconds(self._options.statement_seconds),
             "lock_timeout": _milliseconds(self._options.lock_seconds),
-            # A writer that was stopped in the middle must not keep all others waiting.
-            "idle_in_transaction_session_timeout": _milliseconds(self._options.statement_seconds),
+            "idle_in_transaction_session_timeout": _milliseconds(self._idle_seconds(read_only=read_only)),
         }
         if read_only:
             settings["default_transaction_read_only"] = "on"
@@ -167,6 +168,11 @@ class PostgresqlBackend:
         if not self._options.prepared:
             arguments["prepare_threshold"] = None
         return self._parameters | arguments
+
+    def _idle_seconds(self, *, read_only: bool) -> float:
+        """A writer that was stopped in the middle keeps all others waiting, but for less than they are ready to."""
+        seconds = self._options.statement_seconds
+        return seconds if read_only else min(seconds, WRITER_IDLE_SECONDS)
 
     def describe(self) -> str:
         return shown(self._parameters)

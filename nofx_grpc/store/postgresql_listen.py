@@ -43,8 +43,12 @@ class Listener:
                 if not failures:  # said once, not at every try
                     logger.warning("not_listening", error=f"{type(error).__name__}: {error}", until_then="the poll")
                 failures += 1
-            pause = min(0.1 * 2**failures, LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # no secret hangs on it
+            await asyncio.sleep(pause_after(failures) * random.uniform(0.5, 1.0))  # noqa: S311  # no secret hangs on it
+
+
+def pause_after(failures: int) -> float:
+    """How long to wait after so many failures in a row, however many: some database has no LISTEN at all."""
+    return min(0.1 * 2 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
 
 
 def notify(revision: int) -> str:

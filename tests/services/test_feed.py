@@ -16,7 +16,7 @@ from nofx_grpc.store.changes import Change, Commit
 from nofx_grpc.v1 import traders_pb2, users_pb2
 from tests.support.clock import START
 from tests.support.mirrors import Mirror, fleet, rename
-from tests.support.service import RunningService
+from tests.support.service import RunningService, refusal_of
 from tests.support.watching import Watching, create_exchange, ended, named, read, until
 
 Code = grpc.StatusCode
@@ -172,3 +172,34 @@ async def test_a_failed_place_tells_what_it_has_and_no_more() -> None:
     assert isinstance(taken, Delivery) and taken.commit.revision == 2
     with pytest.raises(RevisionCompacted):
         await place.next()
+
+
+@pytest.mark.parametrize("stream", ["live", "resumed"])
+async def test_what_a_new_history_holds_is_not_told_in_the_old_one(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    """It begins between the question where the log stands and the look at what it holds."""
+    history, before = service.app.db.history_id, await service.revision()
+    live = watching = Watching(service.client())
+    await live.synced()
+    scan, left = service.app.db.scan, ["a promotion"]
+
+    async def promoted_before(fn: Any, *args: Any, **kwargs: Any) -> Any:
+        if fn is changes.after and left:
+            await service.execute("UPDATE store_state SET history_id = ?", left.pop())
+        return await scan(fn, *args, **kwargs)
+
+    if stream == "resumed":
+        await create_exchange(service.client(), "okx")
+        await live.changes()
+        watching = Watching(service.client(), start_revision=before, history_id=history)
+    monkeypatch.setattr(service.app.db, "scan", promoted_before)
+    if stream == "live":
+        await create_exchange(service.client(), "okx")
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await watching.changes()
+    refusal = refusal_of(told.value)
+    assert (refusal.reason, refusal.metadata["history_id"]) == ("HISTORY_CHANGED", "a promotion")
+    if live is not watching:
+        await ended(live.call, Code.OUT_OF_RANGE, "HISTORY_CHANGED")
+    assert await Watching(service.client()).synced() == before + 1

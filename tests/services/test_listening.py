@@ -153,3 +153,9 @@ async def test_a_database_that_knows_no_notify_is_written_to_all_the_same(
     monkeypatch.setattr("nofx_grpc.store.postgresql.notify", lambda _: "NOTIFY is no statement here")
     async with running_service(tmp_path / "data", env=postgresql) as service:
         assert (await create_exchange(service.client(), "okx")).revision == await service.revision()
+
+
+def test_after_failures_without_end_it_still_tries() -> None:
+    """A database that has no LISTEN, or is down for a night."""
+    pauses = [postgresql_listen.pause_after(failures) for failures in (0, 1, 3, 9, 10_000)]
+    assert pauses == [0.1, 0.2, 0.8, 30.0, 30.0]

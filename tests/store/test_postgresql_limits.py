@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from nofx_grpc.errors import StoreFull, StoreUnavailable
-from nofx_grpc.store import revisions, users
+from nofx_grpc.store import postgresql, revisions, users
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Connection, Database
 from tests.store.support import Store, postgresql_store, user
@@ -155,6 +155,27 @@ def test_what_is_answered_is_on_disk_whatever_the_database_is_set_to(store: Stor
             assert connection.exec_driver_sql(ask).scalar() == "remote_apply"
     finally:
         server.execute(f"ALTER DATABASE {name} RESET synchronous_commit")
+
+
+async def test_a_server_that_was_stopped_in_the_middle_of_a_write_keeps_nobody_waiting_for_long(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "WRITER_IDLE_SECONDS", 0.3)
+    held, goes_on, runs = threading.Event(), threading.Event(), list[str]()
+
+    def stop_the_first_time(connection: Connection) -> None:
+        users.resource.create(connection, user("a"))
+        runs.append("run")
+        if len(runs) == 1:
+            held.set()
+            goes_on.wait(60)
+
+    async with store.open(backend_for(store.url)) as stopped, store.open(backend_for(store.url)) as other:
+        writing = asyncio.ensure_future(stopped.write(stop_the_first_time))
+        await asyncio.to_thread(held.wait)
+        assert (await other.write(create("b"))).revision == 2
+        goes_on.set()
+        assert (await writing).revision == 3 and runs == ["run", "run"]
 
 
 async def test_a_statement_that_takes_too_long_is_ended(store: Store) -> None:
