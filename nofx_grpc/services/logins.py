@@ -7,7 +7,10 @@ the floor.
 
 import asyncio
 import json
+import os
 import secrets
+import sys
+import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -35,6 +38,7 @@ logger = structlog.get_logger(__name__)
 
 _TOKEN_CONTEXT = ("login_token",)
 _ATTEMPTS = 3
+_NICENESS = 10
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
@@ -89,7 +93,9 @@ class Logins:
 
     def __init__(self, envelope: Envelope, options: LoginOptions) -> None:
         self._envelope, self.options = envelope, options
-        self._threads = ThreadPoolExecutor(options.hash_threads, thread_name_prefix="nofx-password")
+        self._threads = ThreadPoolExecutor(
+            options.hash_threads, thread_name_prefix="nofx-password", initializer=_give_way
+        )
         self._backoff = Backoff(options.backoff)
         self._waiting = 0
 
@@ -214,6 +220,12 @@ class Logins:
         if floor > 0:
             # What took longer leaves at the next multiple of the floor, so that it cannot be told apart either.
             await self.options.sleep(floor - (self.options.monotonic() - arrived) % floor)
+
+
+def _give_way() -> None:
+    """Let everything else of the process go first, where a priority is a thread's own: a login can wait for a core."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 def accept_password(connection: Connection, proof: Proof) -> User:

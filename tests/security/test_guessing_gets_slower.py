@@ -4,6 +4,8 @@ Longer than 300 lines: it is one list of attacks, on the same few helpers.
 """
 
 import asyncio
+import os
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -328,6 +330,16 @@ async def test_a_storm_is_refused_at_once_and_others_are_served(
         for each in tries:
             each.cancel()
         await asyncio.gather(*tries, return_exceptions=True)
+
+
+async def test_what_hashes_gives_way_to_what_serves(service: RunningService) -> None:
+    threads = Logins(service.app.envelope, LoginOptions())._threads
+    hashing = await asyncio.get_running_loop().run_in_executor(threads, _niceness)
+    assert hashing > _niceness()
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 async def _reason(call: Awaitable[Any]) -> str:
