@@ -97,11 +97,11 @@ def after(connection: Connection, revision: int, limit: int) -> Page:
         raise RevisionCompacted(revision, state.compacted_revision)
     rows = connection.execute(_AFTER, {"after": revision, "limit": limit}).all()
     if len(rows) < limit:
-        return Page(list(_commits(rows)), state.revision, True, state.history_id)
+        return Page(list(_commits(rows)), state.revision, complete=True, history_id=state.history_id)
     last = rows[-1].revision
     known = sum(1 for row in rows if row.revision == last)
     rows = [*rows, *connection.execute(_REST, {"revision": last, "known": known})]
-    return Page(list(_commits(rows)), last, last == state.revision, state.history_id)
+    return Page(list(_commits(rows)), last, complete=last == state.revision, history_id=state.history_id)
 
 
 def check_start(connection: Connection, revision: int) -> revisions.State:
