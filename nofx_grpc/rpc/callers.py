@@ -1,5 +1,7 @@
 """Who calls: by a token, by a client certificate, or by both."""
 
+from collections.abc import Iterable
+
 from nofx_grpc.errors import Unauthenticated
 from nofx_grpc.rpc.certificates import ClientCertificates
 from nofx_grpc.rpc.credentials import Credential
@@ -13,18 +15,22 @@ class Callers:
     def __init__(self, tokens: Tokens, certificates: ClientCertificates | None = None) -> None:
         self._tokens, self._certificates = tokens, certificates
 
-    async def identify(self, shown: Credential, *, fresh: bool = False) -> Identity:
+    async def identify(self, shown: Credential, *, as_known: bool = False) -> Identity:
         """The identity behind a credential, for whoever shows two that which both allow.  Raises Unauthenticated.
 
-        `fresh` has a token looked up anew; certificates always are.
+        `as_known` takes a token as it was looked up last, as `Tokens.identify` does; certificates are looked at anew.
         """
         if self._certificates is None or shown.certificate is None:
-            return await self._tokens.identify(shown.authorization, local=shown.local, fresh=fresh)
+            return await self._tokens.identify(shown.authorization, local=shown.local, as_known=as_known)
         by_certificate = self._certificates.identify(shown.certificate)
         if shown.authorization is None:
             return by_certificate
-        by_token = await self._tokens.identify(shown.authorization, local=shown.local, fresh=fresh)
+        by_token = await self._tokens.identify(shown.authorization, local=shown.local, as_known=as_known)
         return both(by_certificate, by_token)
+
+    async def refresh(self, shown: Iterable[Credential]) -> None:
+        """Look up the tokens among these, of callers who were identified before, in few reads."""
+        await self._tokens.refresh(credential.authorization for credential in shown)
 
 
 def both(one: Identity, other: Identity) -> Identity:

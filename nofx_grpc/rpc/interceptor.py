@@ -27,7 +27,7 @@ from nofx_grpc.errors import (
     Violation,
 )
 from nofx_grpc.rpc.callers import Callers
-from nofx_grpc.rpc.credentials import Context, Credential, credential_of
+from nofx_grpc.rpc.credentials import Context, credential_of
 from nofx_grpc.rpc.refusals import PER_MINUTE, Refusals
 from nofx_grpc.rpc.status import DETAILS_KEY, status_of
 from nofx_grpc.rpc.streams import OpenStreams
@@ -70,14 +70,11 @@ class Gate:
         self._callers = callers
         self.refusals = Refusals(limits.refusals_on_record)
         self.usages = Usages(limits.usage)
-        self.streams = OpenStreams(self._identify_again)
+        self.streams = OpenStreams(callers)
 
     async def identify(self, context: Context) -> Identity:
         """Who calls.  Raises Unauthenticated."""
         return await self._callers.identify(credential_of(context))
-
-    async def _identify_again(self, shown: Credential) -> Identity:
-        return await self._callers.identify(shown, fresh=True)
 
     async def wait_for_revision(self, context: Context) -> bool:
         """Wait until the store is at the revision that the caller asks for; whether that took any time.

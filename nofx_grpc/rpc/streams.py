@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
-from nofx_grpc.errors import NofxError, PermissionDenied, ShuttingDown, Unauthenticated
+from nofx_grpc.errors import NofxError, PermissionDenied, ShuttingDown, StoreUnavailable, Unauthenticated
+from nofx_grpc.rpc.callers import Callers
 from nofx_grpc.rpc.credentials import Credential
 from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.v1 import common_pb2
@@ -16,6 +17,10 @@ from nofx_grpc.v1 import common_pb2
 logger = structlog.get_logger(__name__)
 
 PERIOD_SECONDS = 0.75
+# How long a stream goes on while the store cannot be asked for its token; and how long one question may take.
+UNCHECKED_SECONDS = 15.0
+_ASK_SECONDS = 5.0
+_NOT_ASKED = "it could not be asked whether the credential is still good"
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +33,7 @@ class OpenStream:
     task: "asyncio.Task[object]"
     upload: bool = False
     error: NofxError | None = None
+    opened: float = field(default_factory=time.monotonic)
 
     def end(self, error: NofxError) -> None:
         """End the stream with this error, wherever its task is."""
@@ -46,9 +52,10 @@ class OpenStream:
 class OpenStreams:
     """Every stream of this process.  Used on one event loop."""
 
-    def __init__(self, identify: Callable[[Credential], Awaitable[Identity]], period: float = PERIOD_SECONDS) -> None:
-        self._identify, self._period = identify, period
+    def __init__(self, callers: Callers, period: float = PERIOD_SECONDS) -> None:
+        self._callers, self._period = callers, period
         self._open: set[OpenStream] = set()
+        self._asked = 0.0  # when all tokens were looked up last
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
@@ -88,8 +95,7 @@ class OpenStreams:
     def stop(self) -> None:
         """End all streams but uploads; no more are opened."""
         self._stopped = True
-        for stream in [stream for stream in self._open if not stream.upload]:
-            stream.end(ShuttingDown())
+        _end([stream for stream in self._open if not stream.upload], ShuttingDown())
 
     async def _watch(self) -> None:
         """Ask again who the callers are, until no stream is open."""
@@ -99,6 +105,7 @@ class OpenStreams:
             await asyncio.sleep(max(0.05, self._period - (time.monotonic() - began)))
 
     async def _check_all(self) -> None:
+        await self._ask({stream.credential for stream in self._open})
         by_credential: dict[Credential, list[OpenStream]] = {}
         for stream in self._open:
             by_credential.setdefault(stream.credential, []).append(stream)
@@ -107,16 +114,30 @@ class OpenStreams:
                 await asyncio.sleep(0)  # thousands of callers must not hold up the others
             await self._check(credential, streams)
 
-    async def _check(self, credential: Credential, streams: list[OpenStream]) -> None:
+    async def _ask(self, credentials: Collection[Credential]) -> None:
+        """Look up all tokens anew; what streams too long without is ended."""
+        now = time.monotonic()
         try:
-            identity = await self._identify(credential)
-        except Unauthenticated as error:
-            for stream in streams:
-                stream.end(error)
-            return
+            async with asyncio.timeout(_ASK_SECONDS):
+                await self._callers.refresh(credentials)
         except Exception:
-            # Without the store nothing is streamed either; asked again in a moment.
-            logger.warning("identity_not_checked", streams=len(streams), exc_info=True)
+            logger.warning("identities_not_checked", streams=len(self._open), exc_info=True)
+            until = time.monotonic() - UNCHECKED_SECONDS
+            unchecked = [stream for stream in self._open if max(stream.opened, self._asked) < until]
+            _end(unchecked, StoreUnavailable(_NOT_ASKED))
+        else:
+            self._asked = now
+
+    async def _check(self, credential: Credential, streams: list[OpenStream]) -> None:
+        """End the streams of a credential that is good no more, by what is known of it: an expiry needs no store."""
+        try:
+            identity = await self._callers.identify(credential, as_known=True)
+        except NofxError as error:
+            _end(streams, error)
+            return
+        except Exception:  # who cannot be identified any more, for whatever reason, reads no further
+            logger.exception("identity_not_checked", streams=len(streams))
+            _end(streams, StoreUnavailable(_NOT_ASKED))
             return
         for stream in streams:
             try:
@@ -125,3 +146,8 @@ class OpenStreams:
                 stream.end(error)
             else:
                 stream.call.identity = identity
+
+
+def _end(streams: Iterable[OpenStream], error: NofxError) -> None:
+    for stream in streams:
+        stream.end(error)

@@ -51,6 +51,7 @@ class Token:
 
 _INSERT = insert_into(tokens)
 _BY_HASH = select(tokens).where(tokens.c.hash == bindparam("hash"))
+_BY_HASHES = select(tokens).where(tokens.c.hash.in_(bindparam("hashes", expanding=True)))
 _BY_ID = select(tokens).where(tokens.c.id == bindparam("id"))
 _PAGE = select(tokens).where(tokens.c.id > bindparam("after")).order_by(tokens.c.id).limit(bindparam("limit"))
 _VALID_OF_USER = select(tokens.c.id).where(tokens.c.user_id == bindparam("user_id"), tokens.c.revoked_at.is_(None))
@@ -81,6 +82,12 @@ def create(connection: Connection, draft: Token) -> Token:
 def find_by_hash(connection: Connection, hash: str) -> Token | None:
     row = connection.execute(_BY_HASH, {"hash": hash}).one_or_none()
     return None if row is None else Token(*row)
+
+
+def find_by_hashes(connection: Connection, hashes: Sequence[str]) -> dict[str, Token]:
+    """Those of these tokens that there are, by their hashes."""
+    found = (Token(*row) for row in connection.execute(_BY_HASHES, {"hashes": hashes}))
+    return {token.hash: token for token in found}
 
 
 class Listing:

@@ -112,6 +112,7 @@ async def _expiring(server: ServerProcess, seconds: float) -> admin_pb2.Token:
 
 
 def test_open_streams_are_asked_for_more_than_once_a_second() -> None:
+    """That one round of questions is enough for all of them, however many: see `tests/rpc/test_open_streams.py`."""
     assert streams.PERIOD_SECONDS < 1
 
 
