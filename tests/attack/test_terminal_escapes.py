@@ -40,7 +40,7 @@ def show_adopted(text: str) -> None:
     report = Report(text, text, text, backup=text)
     report.table(text).read = 1
     report.secret(text, text).clear = 1
-    report.add(Severity.WARNING, "control_characters", text, (text, text), text)
+    report.add(Severity.WARNING, "control_characters", text, [text, text], text)
     report.files_with_clear_secrets.append(ClearFile(text, text))
     adopt.show(report, Settings.load(None, {}))
 
@@ -113,7 +113,7 @@ class Answering(grpc.GenericRpcHandler):
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(self, details: grpc.HandlerCallDetails) -> Any:
         return grpc.unary_unary_rpc_method_handler(
             lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, self.text)
         )
