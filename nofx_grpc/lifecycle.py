@@ -6,7 +6,9 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import structlog
@@ -19,6 +21,8 @@ from nofx_grpc.settings import Settings
 logger = structlog.get_logger(__name__)
 
 _SET_DUMPABLE = 4  # PR_SET_DUMPABLE of linux/prctl.h
+# What the last writes may take once the calls in flight have ended, and again what it takes to close the store.
+LAST_SECONDS = 6.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -67,7 +71,8 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str,
         await stopping.wait()
         await _drain(app, tasks)
     finally:
-        await app.db.close()
+        with at_most(LAST_SECONDS):
+            await app.db.close()
     logger.info("stopped")
 
 
@@ -89,7 +94,28 @@ async def _drain(app: App, tasks: "list[asyncio.Task[None]]") -> None:
     for task in tasks:
         task.cancel()
     await app.server.stop(app.settings.shutdown_grace_seconds)
-    await app.housekeeping.end()
+    with at_most(LAST_SECONDS):
+        await app.housekeeping.end()
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """End the process, with the status 1, if the block takes longer.
+
+    A thread that waits for a database which says nothing can be stopped by nobody; and the store survives this.
+    """
+
+    def give_up() -> None:
+        logger.error("not_closed", reason=f"the database did not answer within {seconds:g} seconds")
+        os._exit(1)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def stop_on_signals(at_once: Callable[[], None] = lambda: None) -> asyncio.Event:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from nofx_grpc.v1 import (
     exchanges_pb2,
     exchanges_pb2_grpc,
 )
+from tests.support.postgresql import database_of, shared_server
 from tests.support.processes import ServerProcess, environment, serving
+from tests.support.service import new_postgresql
 
 pytestmark = pytest.mark.e2e
 
@@ -96,6 +100,23 @@ async def test_what_does_not_end_within_the_grace_is_cut_off(tmp_path: Path) -> 
             with pytest.raises(grpc.aio.AioRpcError):
                 await slow.end()
         assert not files(server) & {"nofx.db-wal", "nofx.db-shm"}
+
+
+async def test_a_database_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
+    serve = "from nofx_grpc import lifecycle; lifecycle.LAST_SECONDS = 1; from nofx_grpc.cli.main import main; main()"
+    with new_postgresql(tmp_path / "data") as settings:
+        env, database = environment(tmp_path / "data") | settings, database_of(settings["NOFX_GRPC_DATABASE_URL"])
+        with serving(env, tmp_path / "log", (sys.executable, "-c", serve)) as server:
+            sessions = shared_server().execute(f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}'")  # noqa: S608  # a name of ours
+            for (pid,) in sessions:
+                os.kill(pid, signal.SIGSTOP)
+            try:
+                server.signal()
+                assert await asyncio.to_thread(server.wait) == 1
+            finally:
+                for (pid,) in sessions:
+                    os.kill(pid, signal.SIGCONT)
+    assert '"event": "not_closed"' in server.log.read_text()
 
 
 async def test_a_second_signal_ends_the_server_at_once(server: ServerProcess) -> None:
