@@ -132,7 +132,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
     command("backup", str(tmp_path / "backup"), env=env)
     for arguments, message in {
         ("backup", str(tmp_path / "backup")): "is there already",
-        ("restore", str(tmp_path / "backup")): "is not empty: move it away, or name another database by --to",
+        ("restore", str(tmp_path / "backup")): "nofx.db is not empty: move it away, ",
         ("restore", str(tmp_path)): "is no backup",
         ("copy-db", here, here): "SRC and DST are both",
         ("copy-db", "mysql://x/y", here): "SRC has value 'mysql://x/y': expected sqlite:///",

@@ -31,7 +31,7 @@ def test_nothing_is_put_beside_a_part_of_another_database(
     target = backend_for(f"sqlite:///{tmp_path / 'restored.db'}")
     part = tmp_path / f"restored.db{suffix}"
     part.write_bytes(b"of a server that was killed")
-    with pytest.raises(BackupError, match=f"is not empty: move away {part}, together"):
+    with pytest.raises(BackupError, match=f"of which restored.db{suffix} is left"):
         restore(backup, target, tmp_path / "restored_logs", tmp_path, MASTER_KEY, ignore)
     assert not target.exists() and part.read_bytes() == b"of a server that was killed"
 

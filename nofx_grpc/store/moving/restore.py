@@ -72,13 +72,13 @@ def restore(directory: Path, target: Backend, logs: Path, work: Path, master_tex
 
 def _check_free(target: SqliteBackend) -> None:
     """Raises BackupError unless nothing is there that SQLite would take for the database, or for a part of it."""
-    parts = [target.path.with_name(target.path.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
-    left = [path for path in parts if path.exists()]
-    if left or inspect_store(target) is not SchemaState.NEW:
-        there = " and ".join(str(path) for path in [target.path, *left] if path.exists())
-        raise BackupError(
-            f"{target.describe()} is not empty: move away {there}, together, or name another database by --to"
-        )
+    path = target.path
+    beside = " and ".join(path.name + end for end in ("-wal", "-shm", "-journal") if Path(f"{path}{end}").exists())
+    if inspect_store(target) is not SchemaState.NEW:
+        with_them = f", and {beside} beside it," if beside else ","
+        raise BackupError(f"{path} is not empty: move it away{with_them} or name another database by --to")
+    if beside:
+        raise BackupError(f"{path} had another database, of which {beside} is left: move that away, too")
 
 
 @contextmanager
