@@ -57,14 +57,17 @@ def retire(key_id: str) -> dict[str, str]:
 
 def show(keys: list[dict[str, Any]]) -> None:
     """Print the keys for people."""
-    table = Table("id", "purpose", "state", "made", "where its values are")
+    table = Table("id", "purpose", "state", "made")
     table.add_column("values", justify="right")
     for key in keys:
-        uses = ", ".join(f"{use['table']}.{use['column']} {use['values']}" for use in key["uses"])
-        row = (key["id"], key["purpose"], key["state"], key["create_time"], uses)
         values = str(key["values"]) if key["purpose"] == "data" else ""
+        row = (key["id"], key["purpose"], key["state"], key["create_time"][:10])
         table.add_row(*(Text(escaped(cell)) for cell in row), values)
     Console(highlight=False).print(table)
+    for key in keys:
+        if key["uses"]:
+            uses = ", ".join(f"{use['table']}.{use['column']} {use['values']}" for use in key["uses"])
+            print(escaped(f"{key['id']} seals {uses}"))
 
 
 def show_rotated(report: Mapping[str, str]) -> None:

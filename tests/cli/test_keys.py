@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from nofx_grpc.cli import keys as keys_module
 from nofx_grpc.v1 import exchanges_pb2
 from tests.support.processes import COMMAND, ServerProcess, environment, run, serving
 from tests.support.service import Client
@@ -119,3 +120,13 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     env = environment(tmp_path) | {"NOFX_GRPC_ADDRESS": "127.0.0.1:1", "NOFX_GRPC_TOKEN": "nofx_x"}
     refused = run("keys", "list", env=env)
     assert refused.returncode == 1 and refused.stderr.startswith("nofx-grpc: ")
+
+
+def test_a_list_of_keys_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    use = {"table": "user_signal_sources", "column": "coin_pool_url", "values": 1_000_000}
+    key = {"id": "50a23b32", "purpose": "fingerprint", "state": "decrypt_only", "create_time": "2026-01-02T03:04:05Z"}
+    keys_module.show([key | {"values": 1_000_000, "uses": []}, key | {"purpose": "data", "values": 1, "uses": [use]}])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "50a23b32 seals user_signal_sources.coin_pool_url 1000000" in shown.splitlines()
+    assert "2026-01-02" in shown
