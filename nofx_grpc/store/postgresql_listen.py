@@ -48,7 +48,7 @@ class Listener:
 
 def pause_after(failures: int) -> float:
     """How long to wait after so many failures in a row, however many: some database has no LISTEN at all."""
-    return min(0.1 * 2 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
+    return min(0.1 * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
 
 
 def notify(revision: int) -> str:
