@@ -100,7 +100,7 @@ def adopt(
     report = adopt.run(settings, path, to, in_place=in_place)
     copied = decision_files.adopt(settings, path)
     if json:
-        print_json(report.as_json() | {"decision_logs": copied})
+        print_json(report.as_json() | {"decision_logs": copied and copied.as_json()})
     else:
         decision_files.show_adopted(settings, path, copied)
         adopt.show(report, settings)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from nofx_grpc.app import decision_keeping, inspect_database, open_database, utc_now
+from nofx_grpc.cli.decision_copies import Copying, PassedOver, Report, Tell
 from nofx_grpc.cli.progress import bar
-from nofx_grpc.decisions.names import SUFFIX, trader_of_folder
-from nofx_grpc.decisions.records import NotARecord
-from nofx_grpc.errors import SettingsError, StartError
+from nofx_grpc.decisions.names import SUFFIX, id_of_file, trader_of_folder
+from nofx_grpc.errors import SettingsError, StartError, StoreUnavailable
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.decisions import entries, index, logs
@@ -20,14 +20,14 @@ from nofx_grpc.store.decisions.bodies import compress
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.file_home import FileHome
 from nofx_grpc.store.decisions.folders import Folders
+from nofx_grpc.store.decisions.index import Unreadable
 from nofx_grpc.store.decisions.listing import sorted_ids
 from nofx_grpc.store.decisions.reading import read_entry
 from nofx_grpc.store.decisions.settling import settle_all
+from nofx_grpc.store.decisions.walking import all_folders, count_files
 from nofx_grpc.store.schema import SchemaState
 
 AT_ONCE: Final = 200
-Tell = Callable[[str, int, int], None]
-Report = dict[str, int]
 
 
 def reindex(settings: Settings) -> Report:
@@ -60,42 +60,22 @@ def adopt(settings: Settings, database: Path) -> Report | None:
     if settings.decision_logs != "files" or not source.is_dir() or source == settings.decision_logs_dir.resolve():
         return None
     with bar() as tell:
-        return copy_files(Folders(source), Folders(settings.decision_logs_dir), tell)
+        return Copying(Folders(source), Folders(settings.decision_logs_dir), tell).all()
 
 
 def show_adopted(settings: Settings, database: Path, copied: Report | None) -> None:
     """Say for people what `adopt` has done."""
     source = _beside(database)
     if copied is not None:
-        print(f"Copied {copied['copied']} decision records from {source} to {settings.decision_logs_dir}.")
+        count = copied.counts["copied"]
+        print(f"Copied {count} decision records from {source} to {settings.decision_logs_dir}.")
+        copied.show_passed_over()
     elif settings.decision_logs != "files" and source.is_dir():
         print(f"The decision records are still files: nofx-grpc decisions import {shlex.quote(str(source))}")
 
 
 def _beside(database: Path) -> Path:
     return database.absolute().resolve().parent / "decision_logs"
-
-
-def copy_files(source: Folders, target: Folders, tell: Tell) -> Report:
-    """Copy the files of all traders, records or not; those that are there already stay as they are."""
-    total, done, copied = source.count(), 0, 0
-    for folder in source.all():
-        for name in source.names(folder):
-            copied += _copy(source, target, folder, name)
-            done += 1
-            tell("decision records", done, total)
-    return {"copied": copied, "not_copied": total - copied}
-
-
-def _copy(source: Folders, target: Folders, folder: str, name: str) -> bool:
-    if target.has(folder, name):
-        return False
-    try:
-        _, data = source.read(folder, name)
-    except (NotARecord, FileNotFoundError):
-        return False
-    target.put(folder, name, data)
-    return True
 
 
 def _run(settings: Settings, work: Callable[[DecisionKeeping, Tell], Awaitable[Report]]) -> Report:
@@ -124,37 +104,53 @@ async def _reindex(keeping: DecisionKeeping, tell: Tell) -> Report:
     home = keeping.home
     assert isinstance(home, FileHome)  # noqa: S101  # as the setting says
     await home.take()
-    total, done, folders = await asyncio.to_thread(home.folders.count), 0, set()
+    total, done, folders = await asyncio.to_thread(count_files, home.folders), 0, set()
+    passed_over = PassedOver()
 
     def advance(files: int) -> None:
         nonlocal done
         done += files
         tell("decision records", done, max(total, done))
 
-    for folder in home.folders.all():
-        await home.reindex(folder, advance)
+    async def reindex_one(folder: str) -> None:
+        try:
+            if not await home.reindex(folder, advance):
+                passed_over(folder, "its trader's records are in another folder")
+        except StoreUnavailable as error:
+            if not home.folders.is_there():
+                raise
+            passed_over(folder, error.message)
+
+    for folder in all_folders(home.folders.root, passed_over):
+        await reindex_one(folder)
         folders.add(folder)
     traders = records = unreadable = 0
     async for log in _logs(keeping):
         if log.folder not in folders:
-            await home.reindex(log.folder, advance)
+            await reindex_one(log.folder)
         count, _ = (await keeping.db.read(index.unreadable, log.id, 0)).value
         now = (await keeping.db.read(logs.find, log.trader_id)).value.log or log
         traders, records, unreadable = traders + 1, records + now.total_cycles, unreadable + count
-    return {"traders": traders, "records": records, "unreadable_files": unreadable}
+    counts = {"traders": traders, "records": records, "unreadable_files": unreadable}
+    return Report(counts, passed_over.named)
 
 
 async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Report:
     await keeping.home.open()
     if isinstance(keeping.home, FileHome):
-        copied = await asyncio.to_thread(copy_files, source, keeping.home.folders, tell)
-        return copied | await _reindex(keeping, tell)
-    total, done, imported = await asyncio.to_thread(source.count), 0, 0
-    for folder in source.all():
+        copied = (await _copy(source, keeping.home, tell)).report()
+        indexed = await _reindex(keeping, tell)
+        return Report(copied.counts | indexed.counts, copied.passed_over + indexed.passed_over)
+    total, done, imported = await asyncio.to_thread(count_files, source), 0, 0
+    passed_over = PassedOver()
+    for folder in all_folders(source.root, passed_over):
         trader_id = trader_of_folder(folder) or ""
+        for name in source.names(folder):
+            if id_of_file(name) is None:
+                passed_over(f"{folder}/{name}", "its name is none of a record, which ends in .json", files=0)
         with sorted_ids(source.names(folder)) as ids:
             while some := list(islice(ids, AT_ONCE)):
-                read = await asyncio.to_thread(_read, source, folder, some)
+                read = await asyncio.to_thread(_read, source, folder, some, passed_over)
                 new, bodies = [entry for entry, _ in read], [body for _, body in read]
                 if new:
                     imported += (await keeping.db.write(index.add, trader_id, folder, new, (), bodies)).value
@@ -162,16 +158,27 @@ async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Repo
                 tell("decision records", done, total)
         await settle_all(keeping.db, trader_id)
     tell("decision records", total, total)
-    return {"imported": imported, "not_imported": total - imported}
+    not_imported = total - imported + passed_over.count
+    return Report({"imported": imported, "not_imported": not_imported}, passed_over.named)
 
 
-def _read(source: Folders, folder: str, ids: Sequence[str]) -> list[tuple[Entry, bytes]]:
+async def _copy(source: Folders, home: FileHome, tell: Tell) -> Copying:
+    copying = await asyncio.to_thread(Copying, source, home.folders, tell)
+    for folder in all_folders(source.root, copying.passed_over):
+        into = await home.place(trader_of_folder(folder) or "")
+        await asyncio.to_thread(copying.folder, folder, into)
+    return copying
+
+
+def _read(source: Folders, folder: str, ids: Sequence[str], passed_over: PassedOver) -> list[tuple[Entry, bytes]]:
     """Entries and bodies of the files that are records."""
     found = []
     for id in ids:
         name = id + SUFFIX
         entry = read_entry(source, folder, name)
-        if isinstance(entry, Entry):
+        if isinstance(entry, Unreadable):
+            passed_over(f"{folder}/{name}", entry.reason, files=0)  # it is counted with its folder
+        else:
             found.append((entry._replace(mtime_ns=0), compress(source.read(folder, name)[1])))
     return found
 
@@ -187,7 +194,7 @@ async def _export(keeping: DecisionKeeping, target: Folders, tell: Tell) -> Repo
             after = entries.Key(some[-1].time_ns, some[-1].id)
             done += len(some)
             tell(log.trader_id, done, done)
-    return {"exported": exported, "not_exported": done - exported}
+    return Report({"exported": exported, "not_exported": done - exported}, [])
 
 
 def _write(target: Folders, folder: str, some: Sequence[Entry], bodies: Sequence[bytes | None]) -> int:

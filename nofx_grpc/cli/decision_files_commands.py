@@ -1,23 +1,27 @@
 """The subcommands of `nofx-grpc decisions` that deal with files, without a server."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nofx_grpc.cli.options import Config, Json, load
 from nofx_grpc.cli.reports import print_json
 
+if TYPE_CHECKING:
+    from nofx_grpc.cli.decision_copies import Report
+
 app = typer.Typer(no_args_is_help=True, help="What traders decided.", rich_markup_mode=None)
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A directory with a folder for each trader.")]
 
 
-def _report(done: dict[str, int], *, json: bool) -> None:
+def _report(done: "Report", *, json: bool) -> None:
     if json:
-        print_json(done)
-    else:
-        print(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in done.items()))
+        print_json(done.as_json())
+        return
+    print(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in done.counts.items()))
+    done.show_passed_over()
 
 
 @app.command("reindex")

@@ -37,16 +37,19 @@ def test_what_went_in_comes_out_byte_for_byte(data_dir: Path, tmp_path: Path) ->
     shutil.copytree(SAMPLE, broken)
     (broken / "t").mkdir()
     (broken / "t" / "x.json").write_text("{")
-    assert decision_files.import_from(into, broken) == {"imported": COUNT, "not_imported": 1}
-    assert decision_files.import_from(into, broken)["imported"] == 0
-    assert decision_files.export_to(into, tmp_path / "out") == {"exported": COUNT, "not_exported": 0}
+    done = decision_files.import_from(into, broken)
+    assert done.counts == {"imported": COUNT, "not_imported": 1} and "t/x.json: it is cut off" in done.passed_over[0]
+    assert decision_files.import_from(into, broken).counts["imported"] == 0
+    done = decision_files.export_to(into, tmp_path / "out")
+    assert done.counts == {"exported": COUNT, "not_exported": 0}
     assert contents(tmp_path / "out") == contents(SAMPLE)
-    assert decision_files.export_to(into, tmp_path / "out")["exported"] == 0
+    assert decision_files.export_to(into, tmp_path / "out").counts["exported"] == 0
 
 
 def test_import_to_files_copies_and_indexes(data_dir: Path) -> None:
     report = decision_files.import_from(settings_of(data_dir), SAMPLE)
-    assert report == {"copied": COUNT, "not_copied": 0, "traders": 2, "records": COUNT, "unreadable_files": 0}
+    counts = {"copied": COUNT, "not_copied": 0, "traders": 2, "records": COUNT, "unreadable_files": 0}
+    assert report == (counts, [])
     assert contents(data_dir / "decision_logs") == contents(SAMPLE)
 
 
@@ -61,9 +64,9 @@ def test_reindex_sees_what_changed(data_dir: Path) -> None:
     (root / "new").mkdir()
     (root / "new" / "decision_20251118_100000_cycle1.json").write_text(json.dumps(record()))
     report = decision_files.reindex(settings)
-    assert report == {"traders": 3, "records": COUNT - 2 + 1, "unreadable_files": 1}
+    assert report.counts == {"traders": 3, "records": COUNT - 2 + 1, "unreadable_files": 1}
     shutil.rmtree(root / "new")
-    assert decision_files.reindex(settings)["records"] == COUNT - 2
+    assert decision_files.reindex(settings).counts["records"] == COUNT - 2
 
 
 async def test_reindex_beside_a_server(tmp_path: Path) -> None:
@@ -71,7 +74,8 @@ async def test_reindex_beside_a_server(tmp_path: Path) -> None:
         logs = await Logs.of(service)
         made = [await logs.append() for _ in range(3)]
         process = await asyncio.to_thread(run, "decisions", "reindex", "--json", env=environment(service.data_dir))
-        assert json.loads(process.stdout) == {"traders": 1, "records": 3, "unreadable_files": 0}
+        report = {"traders": 1, "records": 3, "unreadable_files": 0, "passed_over": []}
+        assert json.loads(process.stdout) == report
         assert await logs.ids() == [decision.id for decision in reversed(made)]
         assert (await logs.append()).cycle_number == 4
 
@@ -91,5 +95,5 @@ def test_adopt_takes_the_records_along(tmp_path: Path) -> None:
     shutil.copytree(SAMPLE.parent, source)
     arguments = ("adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json")
     report = json.loads(run(*arguments, env=environment(tmp_path / "data")).stdout)
-    assert report["decision_logs"] == {"copied": COUNT, "not_copied": 0}
+    assert report["decision_logs"] == {"copied": COUNT, "not_copied": 0, "passed_over": []}
     assert contents(tmp_path / "data" / "decision_logs") == contents(source / "decision_logs") == contents(SAMPLE)

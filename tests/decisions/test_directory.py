@@ -91,7 +91,7 @@ async def test_reindex_takes_another_directory(env: dict[str, str], tmp_path: Pa
     if like == "marked":
         (tmp_path / "elsewhere" / ".id").write_text("of another database\n")
     done = await asyncio.to_thread(reindex, Settings.load(None, other))
-    assert done["records"] == 0 and await start(other) == []
+    assert done.counts["records"] == 0 and await start(other) == []
     with pytest.raises(StartError, match=ELSEWHERE):
         await start(env)
     assert files_in(env) == 2

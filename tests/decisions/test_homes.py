@@ -41,7 +41,7 @@ async def test_records_in_files_are_imported_into_the_database(
     in_database = database_env | {"NOFX_GRPC_DECISION_LOGS": "database", "NOFX_GRPC_DATA_DIR": str(tmp_path / "data")}
     lacking = 5 if settled else 0
     done = await asyncio.to_thread(import_from, Settings.load(None, in_database), root)
-    assert done == {"imported": lacking, "not_imported": 5 - lacking}
+    assert done.counts == {"imported": lacking, "not_imported": 5 - lacking}
     async with running_service(tmp_path / "data", clock=clock, env=in_database) as service:
         logs = Logs(service, service.client("admin"))
         assert sorted(await logs.ids()) == sorted(made) and await logs.counted() == 5

@@ -101,13 +101,21 @@ class FileHome:
         """Make the directory the one that the database knows, whichever it was before.  Raises StartError."""
         await directory.take(self._db, self.folders)
 
-    async def reindex(self, folder: str, tell: Callable[[int], None]) -> None:
+    async def reindex(self, folder: str, tell: Callable[[int], None]) -> bool:
         """Bring the index in step with a folder, files whose content has changed too; `tell` is told of files done.
+        Whether it is the folder of a trader, for one has its records in another folder if its first choice was taken.
 
-        Raises StoreUnavailable if the directory of all of them is missing.
+        Raises StoreUnavailable if the directory of all of them is missing, or the folder cannot be entered.
         """
-        if (trader_id := trader_of_folder(folder)) is not None:
-            await self._following.reindex(trader_id, folder, tell)
+        trader_id = trader_of_folder(folder)
+        if trader_id is None or folder != await self.place(trader_id):
+            return False
+        await self._following.reindex(trader_id, folder, tell)
+        return True
+
+    async def place(self, trader_id: str) -> str:
+        """The folder that a trader has, or will have."""
+        return await self.folder(trader_id, (await self._db.read(logs.find, trader_id)).value)
 
     async def tidy(self) -> int:
         """Give files to the records whose bodies still wait in the database, be it that the database was their home;

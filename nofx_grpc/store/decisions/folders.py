@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder, trader_of_folder
+from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder
 from nofx_grpc.decisions.records import MOST_BYTES, NotARecord
 from nofx_grpc.errors import StoreFull, StoreUnavailable
 
@@ -98,18 +98,11 @@ class Folders:
                 return True
         return True
 
-    def all(self) -> Iterator[str]:
-        """Every folder that can be a trader's and has files, in no order."""
-        for directory, folders, files in os.walk(self.root):
-            folder = Path(directory).relative_to(self.root).as_posix()
-            if folder == ".":
-                folders[:] = [name for name in folders if name != PENDING]
-            elif files and trader_of_folder(folder) is not None:
-                yield folder
-
-    def count(self) -> int:
-        """How many files there are, in all folders."""
-        return sum(1 for folder in self.all() for _ in self.names(folder))
+    def place(self, trader_id: str) -> str:
+        """The folder that a trader has on disk, or can have."""
+        plain = plain_folder(trader_id)
+        free = plain is not None and not self.is_taken(plain)
+        return self.find(trader_id) or (plain if plain is not None and free else spelt_folder(trader_id))
 
     def mtime(self, folder: str) -> int:
         """When a name was last added to the folder, or taken away."""

@@ -1,0 +1,83 @@
+"""Copying the files of decision records from one directory to another, and telling what was passed over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from nofx_grpc.decisions.names import trader_of_folder
+from nofx_grpc.decisions.records import NotARecord
+from nofx_grpc.redaction import escaped
+from nofx_grpc.store.decisions.folders import Folders
+from nofx_grpc.store.decisions.reading import shown_name
+from nofx_grpc.store.decisions.walking import all_folders, count_files
+
+Tell = Callable[[str, int, int], None]
+
+_MOST_NAMED: Final = 100
+
+
+class Report(NamedTuple):
+    """What a command came to: how many of what, and what was passed over, and why."""
+
+    counts: dict[str, int]
+    passed_over: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        return self.counts | {"passed_over": self.passed_over}
+
+    def show_passed_over(self) -> None:
+        """Print a line for each thing that was passed over."""
+        for what in self.passed_over:
+            print(f"passed over: {escaped(what)}")
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """What is not dealt with: all of it counted, the first of it named with the reason."""
+
+    count: int = 0
+    named: list[str] = field(default_factory=list)
+
+    def __call__(self, path: str, why: str, files: int = 1) -> None:
+        self.count += files
+        if len(self.named) < _MOST_NAMED:
+            self.named.append(f"{shown_name(path)}: {why}")
+
+
+class Copying:
+    """Copies the files of traders, records or not; those that are there already stay as they are."""
+
+    def __init__(self, source: Folders, target: Folders, tell: Tell) -> None:
+        self._source, self._target, self._tell = source, target, tell
+        self._total = count_files(source)
+        self._copied = self._there = 0
+        self.passed_over = PassedOver()
+
+    def all(self) -> Report:
+        """Copy all folders, each to the place that its trader has or can have; what came of it."""
+        for folder in all_folders(self._source.root, self.passed_over):
+            self.folder(folder, self._target.place(trader_of_folder(folder) or ""))
+        return self.report()
+
+    def folder(self, folder: str, into: str) -> None:
+        """Copy one folder."""
+        for done, name in enumerate(self._source.names(folder), self._copied + self._there + 1):
+            self._copy(folder, name, into)
+            self._tell("decision records", done, max(done, self._total))
+
+    def report(self) -> Report:
+        """How many files were copied, and how many were not: those that were there, and what was passed over."""
+        counts = {"copied": self._copied, "not_copied": self._there + self.passed_over.count}
+        return Report(counts, self.passed_over.named)
+
+    def _copy(self, folder: str, name: str, into: str) -> None:
+        if self._target.has(into, name):
+            self._there += 1
+            return
+        try:
+            _, data = self._source.read(folder, name)
+        except (NotARecord, FileNotFoundError) as error:
+            self.passed_over(f"{folder}/{name}", str(error) if isinstance(error, NotARecord) else "it is gone")
+            return
+        self._target.put(into, name, data)
+        self._copied += 1

@@ -1,0 +1,122 @@
+"""`nofx-grpc decisions import`, `reindex` and `adopt`: whose folder is whose, and what is passed over is named."""
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nofx_grpc.cli import decision_files
+from nofx_grpc.decisions.names import spelt_folder
+from nofx_grpc.settings import Settings
+from tests.decisions.support import SAMPLE, Logs, record
+from tests.support.clock import FakeClock
+from tests.support.processes import environment, run
+from tests.support.service import running_service
+
+
+def put(folder: Path, cycle: int) -> str:
+    """A file of NOFX; the id of its record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    id = f"decision_20251118_1000{cycle:02d}_cycle{cycle}"
+    (folder / f"{id}.json").write_text(json.dumps(record(cycle)))
+    return id
+
+
+async def spelt(logs: Logs) -> list[str]:
+    """A trader whose folder is spelt, for another's has its place in another case; the ids of its two records."""
+    await logs.add_trader("ab", "alice")
+    await logs.add_trader("AB", "alice")
+    await logs.append("ab")
+    made = [(await logs.append("AB")).id for _ in range(2)]
+    await logs.home.settle()
+    assert sorted(path.stem for path in (logs.root / spelt_folder("AB")).iterdir()) == made
+    return made
+
+
+async def test_records_are_imported_into_the_folder_of_their_trader(
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str]
+) -> None:
+    theirs = [put(tmp_path / "nofx" / "AB", cycle) for cycle in (41, 42)]
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = await Logs.of(service)
+        own = await spelt(logs)
+        env = database_env | {"NOFX_GRPC_DATA_DIR": str(service.data_dir)}
+        report = await asyncio.to_thread(decision_files.import_from, Settings.load(None, env), tmp_path / "nofx")
+        assert report.counts["copied"] == 2 and report.passed_over == []
+        assert not (logs.root / "AB").exists()
+        assert sorted(await logs.ids("AB")) == sorted(own + theirs) and await logs.counted("AB") == 4
+
+
+async def test_a_folder_that_is_not_its_traders_takes_nothing_away(
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str]
+) -> None:
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = await Logs.of(service)
+        own = await spelt(logs)
+        put(logs.root / "AB", 7)
+        env = database_env | {"NOFX_GRPC_DATA_DIR": str(service.data_dir)}
+        report = await asyncio.to_thread(decision_files.reindex, Settings.load(None, env))
+        assert report.passed_over == ["AB: its trader's records are in another folder"]
+        assert sorted(await logs.ids("AB")) == own and await logs.counted("AB") == 2
+
+
+async def test_reindex_goes_on_where_a_folder_cannot_be_entered(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data") as service:
+        logs = await Logs.of(service)
+        await logs.append("t")
+        await logs.append("u")
+        await logs.home.settle()
+        (logs.root / "t").rename(tmp_path / "moved")
+        (logs.root / "t").symlink_to(tmp_path / "moved")
+        put(logs.root / "u", 7)
+        report = json.loads(
+            (await asyncio.to_thread(run, "decisions", "reindex", "--json", env=environment(service.data_dir))).stdout
+        )
+        assert (report["records"], len(report["passed_over"])) == (3, 2)
+        assert all(line.startswith("t: ") and "symbolic link" in line for line in report["passed_over"])
+        assert len(await logs.ids("u")) == 2
+
+
+def odd_places(root: Path) -> list[str]:
+    """A record where it is found, and seven where it is not."""
+    put(root / "good", 1)
+    put(root / "elsewhere", 2)
+    (root / "elsewhere").rename(root.parent / "elsewhere")
+    (root / "link").symlink_to(root.parent / "elsewhere")
+    for name in ("back\\slash", ".hidden", os.fsdecode(b"\xff")):
+        put(root / name, 3)
+    put(root, 4)
+    (root / "good" / "link.json").symlink_to("/etc/passwd")
+    (root / "good" / "torn.json").write_text("{")
+    return ["link", "back\\slash", ".hidden", "\\udcff", "decision_20251118_100004_cycle4.json", "good/link.json"]
+
+
+@pytest.mark.parametrize("home", ["files", "database"])
+async def test_what_is_passed_over_is_named(tmp_path: Path, home: str) -> None:
+    async with running_service(tmp_path / "data") as service:
+        data_dir = service.data_dir
+    passed = odd_places(tmp_path / "nofx")
+    env = environment(data_dir) | {"NOFX_GRPC_DECISION_LOGS": home}
+    report = json.loads(run("decisions", "import", str(tmp_path / "nofx"), "--json", env=env).stdout)
+    if home == "files":
+        assert (report["copied"], report["not_copied"], report["unreadable_files"]) == (2, len(passed), 1)
+    else:
+        passed.append("good/torn.json")
+        assert (report["imported"], report["not_imported"]) == (1, len(passed))
+    assert sorted(line.rpartition(": ")[0].partition(": ")[0] for line in report["passed_over"]) == sorted(passed)
+    text = run("decisions", "import", str(tmp_path / "nofx"), env=env).stdout
+    assert text.count("passed over: ") == len(passed) and "passed over: link: it is a symbolic link\n" in text
+
+
+def test_adopt_names_what_it_passes_over(tmp_path: Path) -> None:
+    source = tmp_path / "nofx"
+    shutil.copytree(SAMPLE.parent, source)
+    passed = odd_places(source / "decision_logs")
+    arguments = ("adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json")
+    report = json.loads(run(*arguments, env=environment(tmp_path / "data")).stdout)
+    count = len(list(SAMPLE.glob("*/*.json"))) + 2
+    assert (report["decision_logs"]["copied"], report["decision_logs"]["not_copied"]) == (count, len(passed))
+    assert len(report["decision_logs"]["passed_over"]) == len(passed)
