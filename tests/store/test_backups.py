@@ -142,6 +142,15 @@ def add_escape(backup: Path) -> None:
     redescribe(backup)
 
 
+def add_member(backup: Path, name: str, kind: bytes) -> None:
+    """Something else than a file, which would lead elsewhere or be somebody else's."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, "/etc/passwd"
+    with tarfile.open(backup / "decision_logs.tar", "a") as tar:
+        tar.addfile(member)
+    redescribe(backup)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a bit of the database": (lambda b: flip(b / "nofx.db"), "nofx.db is not what was written"),
     "a bit of the logs": (lambda b: flip(b / "decision_logs.tar"), "decision_logs.tar is not what was written"),
@@ -154,6 +163,13 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a path": (lambda b: change_manifest(b, files={"../x": {"bytes": 1, "sha256": ""}}), "names a file '../x'"),
     "rows missing": (remove_rows, "traders has 0 rows, and not 3"),
     "a log outside": (add_escape, "holds '../evil.json', which is no decision log"),
+    "an absolute log": (
+        lambda b: add_member(b, "/nofx/evil.json", tarfile.REGTYPE),
+        "holds '/nofx/evil.json', which is no",
+    ),
+    "a link": (lambda b: add_member(b, "t/l.json", tarfile.SYMTYPE), "holds 't/l.json', which is no decision log"),
+    "a hard link": (lambda b: add_member(b, "t/h.json", tarfile.LNKTYPE), "holds 't/h.json', which is no decision log"),
+    "a device": (lambda b: add_member(b, "t/d.json", tarfile.CHRTYPE), "holds 't/d.json', which is no decision log"),
     "not at all": (shutil.rmtree, "is no backup"),
 }
 
