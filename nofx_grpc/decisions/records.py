@@ -13,7 +13,7 @@ from nofx_grpc.decisions.times import Moment, parse_time
 MOST_BYTES: Final = 16 * 1024 * 1024  # of a record; more is no record, and would be dear to hold in memory
 _MOST_NESTED: Final = 100  # levels; deeper ones could be read and not be written again
 _INT64: Final = range(-(2**63), 2**63)
-_DURATION: Final = range(-315_576_000_000_000, 315_576_000_000_001)  # milliseconds that a Duration can hold
+DURATION: Final = range(-315_576_000_000_000, 315_576_000_000_001)  # milliseconds that a Duration can hold
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _NAMES: Final = frozenset(field.json for field in RECORD)
 
@@ -66,8 +66,17 @@ def facts(content: Content) -> Facts:
 
 
 def dump(content: Mapping[str, Any]) -> bytes:
-    """The JSON of a content, indented by two spaces."""
-    return json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False).encode()
+    """The JSON of a content, indented by two spaces.  Raises NotARecord if it is larger than a record can be."""
+    parts, size = [], 0
+    for part in json.JSONEncoder(ensure_ascii=False, indent=2, allow_nan=False).iterencode(content):
+        size += len(part)
+        if size > MOST_BYTES:  # said before all of it is made: indentation can be a hundred times what it indents
+            break
+        parts.append(part)
+    body = "".join(parts).encode()
+    if max(size, len(body)) > MOST_BYTES:
+        raise NotARecord(f"as JSON it has more than {MOST_BYTES} bytes, which is the most that a record has")
+    return body
 
 
 def parse_object(text: str) -> Content:
@@ -196,7 +205,7 @@ _SCALARS: Final[dict[Holds, tuple[Callable[[Any], bool], str]]] = {
     Holds.INTEGER: (is_integer, "a whole number of 64 bits"),
     Holds.NUMBER: (is_number, "a number"),
     Holds.TIME: (is_time, "a time as in 2025-11-18T11:10:05.707586713+08:00"),
-    Holds.MILLISECONDS: (lambda value: is_integer(value) and value in _DURATION, "a number of milliseconds"),
+    Holds.MILLISECONDS: (lambda value: is_integer(value) and value in DURATION, "a number of milliseconds"),
 }
 
 

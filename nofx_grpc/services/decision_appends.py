@@ -11,12 +11,12 @@ from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from nofx_grpc.decisions.names import record_id
-from nofx_grpc.decisions.records import Content, dump, facts
+from nofx_grpc.decisions.records import Content, NotARecord, dump, facts, parse
 from nofx_grpc.decisions.times import parse_time
 from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.services.call import Call
-from nofx_grpc.services.decision_keeping import DecisionKeeping, message_of
-from nofx_grpc.services.decision_messages import to_content
+from nofx_grpc.services.decision_keeping import DecisionKeeping
+from nofx_grpc.services.decision_messages import to_content, to_proto
 from nofx_grpc.store.decisions import index, logs
 from nofx_grpc.store.decisions.entries import Entry, entry_of
 from nofx_grpc.store.decisions.home import Staged
@@ -28,12 +28,17 @@ _NAMEABLE: Final = range(2**63)  # nanoseconds since 1970 that the index can hol
 
 
 class Draft(NamedTuple):
-    """A record with its number, ready to be kept."""
+    """A record with its number, ready to be kept, and the answer to whoever appends it."""
 
-    id: str
-    content: Content
     body: bytes
     entry: Entry
+    answer: pb.Decision
+
+    def answer_of(self, log: logs.Log) -> pb.Decision:
+        """The answer once it is in this log; another message each time."""
+        answer = pb.Decision(user_id=log.user_id, trader_id=log.trader_id, id=self.entry.id, size_bytes=len(self.body))
+        answer.MergeFrom(self.answer)
+        return answer
 
 
 class Appends:
@@ -51,7 +56,8 @@ class Appends:
         async with self._locks.setdefault(request.trader_id, asyncio.Lock()):
             while True:
                 try:
-                    answer = await self._append_next(request, call)
+                    # Who has gone away meanwhile leaves nothing half done: what was committed gets its name.
+                    answer = await asyncio.shield(self._append_next(request, call))
                 except logs.Moved:
                     continue
                 self._keeping.announce(request.trader_id)
@@ -68,11 +74,12 @@ class Appends:
         folder = await home.folder(trader_id, owned)
         last_cycle = owned.log.last_cycle if owned.log else 0
         draft, staged = await asyncio.to_thread(self._prepare, request.decision, last_cycle + 1)
-        done: list[Appended] = []
+        made: list[tuple[pb.Decision, Appended]] = []  # one for each try at the commit
 
         def to_answer(appended: Appended) -> pb.Decision:
-            done.append(appended)
-            return message_of(appended.log, draft.id, draft.content, draft.body, pb.DECISION_VIEW_BASIC)
+            answer = draft.answer_of(appended.log)
+            made.append((answer, appended))
+            return answer
 
         answer, durable = await asyncio.gather(
             call.write(
@@ -81,11 +88,13 @@ class Appends:
             home.make_durable(staged),
             return_exceptions=True,
         )
-        if isinstance(answer, BaseException) or isinstance(durable, BaseException) or answer.id != draft.id:
+        # A repeated request has the answer that was kept, and not one of those that were made here.
+        appended = next((appended for own, appended in made if own is answer), None)
+        if isinstance(answer, BaseException) or isinstance(durable, BaseException) or appended is None:
             await home.discard(staged)
             return _or_raise(answer, durable)
-        await asyncio.shield(home.publish(folder, draft.id, staged))
-        if done[-1].unsettled:
+        await home.publish(folder, draft.entry.id, staged)
+        if appended.unsettled:
             await settle_all(self._keeping.db, trader_id)
         return answer
 
@@ -93,16 +102,21 @@ class Appends:
         content = to_content(decision, self._keeping.now())
         if parse_time(content["timestamp"]).ns not in _NAMEABLE:
             raise InvalidArgument(Violation("decision.time", "must be between the years 1970 and 2262"))
-        draft = _draft(content, cycle)
+        try:
+            draft = _draft(content, cycle)
+        except NotARecord as error:
+            raise InvalidArgument(Violation("decision", f"cannot be kept: {error}")) from None
         return draft, self._keeping.home.stage(draft.body)
 
 
 def _draft(content: Content, cycle: int) -> Draft:
-    numbered = content | {"cycle_number": cycle}
-    known = facts(numbered)
-    body = dump(numbered)
+    """A record as it will be read.  Raises NotARecord if it could not be."""
+    body = dump(content | {"cycle_number": cycle})
+    kept = parse(body)
+    known = facts(kept)
     id = record_id(known.time_ns, cycle)
-    return Draft(id, numbered, body, entry_of(id, known, size=len(body)))
+    answer = to_proto(kept, pb.DECISION_VIEW_BASIC)
+    return Draft(body, entry_of(id, known, size=len(body)), answer)
 
 
 def _or_raise(answer: pb.Decision | BaseException, durable: BaseException | None) -> pb.Decision:

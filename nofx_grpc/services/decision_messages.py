@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from nofx_grpc.decisions.fields import PROPOSED, RECORD, Field, Holds
-from nofx_grpc.decisions.records import Content, NotARecord, is_number, parse_object
+from nofx_grpc.decisions.records import DURATION, Content, NotARecord, is_number, parse_object
 from nofx_grpc.decisions.times import SECOND, Moment, format_time, parse_time
 from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.v1 import decision_logs_pb2 as pb
@@ -166,7 +166,10 @@ def _scalar(value: Any, field: Field, offset: int, where: str, wrong: list[Viola
         case Holds.TIME:
             return _time_text(value, offset, where, wrong)
         case Holds.MILLISECONDS:
-            return value.seconds * 1000 + int(value.nanos / _MS)
+            milliseconds = value.seconds * 1000 + int(value.nanos / _MS)
+            if milliseconds not in DURATION:
+                wrong.append(Violation(where, "must be a duration of at most 10,000 years"))
+            return milliseconds
         case Holds.NUMBER:
             if not isfinite(value):
                 wrong.append(Violation(where, "must be a number, which JSON can hold: not NaN and not infinite"))

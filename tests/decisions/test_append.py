@@ -1,13 +1,19 @@
 """AppendDecision: whole or not at all, numbered without a gap, safe to repeat."""
 
 import asyncio
+import os
 import stat
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nofx_grpc.store.decisions.folders import Folders
+from nofx_grpc.store.decisions.home import Staged
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import SAMPLE, Logs, record
 from tests.support.service import refused
@@ -136,6 +142,8 @@ async def test_the_logs_of_another_user_are_not_gone_on_with(logs: Logs) -> None
             "decision.decisions[0].time",
         ),
         ({"proposed_actions": [pb.ProposedAction(leverage=float("nan"))]}, "decision.proposed_actions[0].leverage"),
+        ({"ai_request_duration": Duration(seconds=2**60)}, "decision.ai_request_duration"),
+        ({"extra_json": '{"x": ' + "[" * 90 + ",".join(["[1]"] * 200_000) + "]" * 90 + "}"}, "decision"),
         ({"time": Timestamp(seconds=-1)}, "decision.time"),
         ({"time": Timestamp(seconds=10_000_000_000)}, "decision.time"),
         ({"time": Timestamp(seconds=2**60)}, "decision.time"),
@@ -159,6 +167,47 @@ async def test_an_engine_of_one_user_records_for_no_other(files: Logs) -> None:
     client = files.service.client(token=await files.service.make_token("engine", "alice"))
     await files.append(client=client)
     await refused(files.append("b", "bob", client=client), grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+
+
+async def test_what_is_refused_leaves_nothing(files: Logs) -> None:
+    await files.append(request_id="r")
+    for _ in range(3):
+        call = files.append(request_id="r", error_message="another")
+        await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+    await files.append(request_id="r")
+    assert list((files.root / ".pending").iterdir()) == []
+
+
+async def test_who_goes_away_leaves_nothing_half_done(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+    make_durable = files.home.make_durable
+
+    async def slowly(staged: Staged) -> None:
+        reached.set()
+        await go_on.wait()
+        await make_durable(staged)
+
+    monkeypatch.setattr(files.home, "make_durable", slowly)
+    call = asyncio.ensure_future(files.append())
+    await reached.wait()
+    await until(files.counted)
+    call.cancel()
+    with suppress(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(0.1)  # until the server has heard of it
+    go_on.set()
+    await until(lambda: files_named(files))
+    assert list((files.root / ".pending").iterdir()) == []
+
+
+async def files_named(files: Logs) -> int:
+    return len(list((files.root / "t").glob("*.json")))
+
+
+async def until(there: Callable[[], Awaitable[int]]) -> None:
+    async with asyncio.timeout(20):
+        while not await there():  # noqa: ASYNC110  # what is in another place makes no event
+            await asyncio.sleep(0.01)
 
 
 # ---- files
@@ -185,3 +234,39 @@ async def test_a_number_that_is_none_is_not_gone_on_from(files: Logs) -> None:
     files.put("decision_20251118_100000_cycle1.json", record(cycle=2**63 - 1))
     files.put("decision_20251118_100001_cycle2.json", record(cycle=7))
     assert (await files.append()).cycle_number == 8
+
+
+async def test_a_number_in_the_name_of_a_file_is_taken(files: Logs) -> None:
+    """Be it a file with another number inside, or one that is no record: it is not overwritten."""
+    files.put("decision_20251118_111005_cycle2.json", record(cycle=1, at="2025-11-18T11:10:05Z"))
+    assert (await files.append(time=MOMENT)).cycle_number == 3
+    torn = files.put("decision_20251118_111005_cycle4.json", b'{"timesta')
+    assert (await files.append(time=MOMENT)).cycle_number == 5
+    assert torn.read_bytes() == b'{"timesta'
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_a_name_that_is_taken_at_the_last_moment_stays(
+    files: Logs, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    torn = files.root / "t" / "decision_20251118_111005_cycle2.json"
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    first = await files.append(time=MOMENT)
+    assert (files.root / "t" / f"{first.id}.json").is_file()
+    if links:
+        stage = Folders.stage
+
+        def just_before(folders: Folders, data: bytes) -> str:
+            torn.write_bytes(b"torn")
+            return stage(folders, data)
+
+        monkeypatch.setattr(Folders, "stage", just_before)
+        assert (await files.append(time=MOMENT)).id == torn.stem
+        assert torn.read_bytes() == b"torn"
+        assert len(await files.service.rows("SELECT 1 FROM decision_bodies WHERE id = ?", torn.stem)) == 1
+    assert list((files.root / ".pending").iterdir()) == []
+
+
+def no_links(*_: object, **__: object) -> None:
+    raise PermissionError(1, "Operation not permitted")

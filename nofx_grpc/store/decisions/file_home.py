@@ -67,12 +67,12 @@ class FileHome:
         await asyncio.to_thread(self.folders.make_durable, staged.token)
 
     async def publish(self, folder: str, id: str, staged: Staged) -> None:
-        def publish() -> None:
+        def publish() -> bool:
             with self._following.own_change(folder):
-                self.folders.publish(folder, staged.token, id + SUFFIX)
+                return self.folders.publish(folder, staged.token, id + SUFFIX)
 
-        await asyncio.to_thread(publish)
-        self._named.setdefault(folder, []).append(id)
+        if await asyncio.to_thread(publish):
+            self._named.setdefault(folder, []).append(id)
 
     async def discard(self, staged: Staged) -> None:
         await asyncio.to_thread(self.folders.discard, staged.token)

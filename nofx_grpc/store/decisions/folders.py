@@ -26,6 +26,7 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_FOLDER: Final = {errno.ELOOP, errno.ENOTDIR}
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
 _CHUNK: Final = 1024 * 1024
 
 
@@ -74,6 +75,8 @@ class Folders:
                 os.link(new, self.root / MARK)
         finally:
             new.unlink(missing_ok=True)
+        for directory in (self.root, self.root.parent):
+            _sync_directory(directory)
         return self.read_mark() or ""
 
     def find(self, trader_id: str) -> str | None:
@@ -159,10 +162,24 @@ class Folders:
             finally:
                 os.close(file)
 
-    def publish(self, folder: str, token: str, name: str) -> None:
-        """Give a staged file its name, which is not durable yet."""
+    def publish(self, folder: str, token: str, name: str) -> bool:
+        """Give a staged file its name, which is not durable yet; whether it got it.
+
+        What has the name already stays, and the staged file goes.
+        """
         with _explained(), self._opened(PENDING) as pending, self._opened(folder, make=True) as directory:
-            os.rename(token, name, src_dir_fd=pending, dst_dir_fd=directory)
+            try:
+                os.link(token, name, src_dir_fd=pending, dst_dir_fd=directory, follow_symlinks=False)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                os.rename(token, name, src_dir_fd=pending, dst_dir_fd=directory)
+                return True
+            finally:
+                _unlink(token, pending)
+        return True
 
     def settle(self, folder: str) -> None:
         """Make the names in a folder durable."""
@@ -257,6 +274,14 @@ def _enter(part: str, descriptor: int, *, make: bool) -> int:
     except FileExistsError:
         pass  # another process was faster
     return os.open(part, _DIRECTORY, dir_fd=descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _ignore(descriptor: int) -> None:

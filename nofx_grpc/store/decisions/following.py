@@ -31,9 +31,11 @@ AT_ONCE: Final = 500  # files that are read, and entries that are written, at on
 # After this long a folder is looked through even if its time says that nothing came: a file that came at the very
 # moment of one of our own is not to be seen in it.
 _TRUST_SECONDS: Final = 600.0
-_MOST_WATCHED: Final = (
-    1000  # files that are no records, and may be mended; more of them are seen when others come or go
-)
+# A large folder that changes all the time is not looked through all the time: of 10,000 names about once a second.
+_SMALL: Final = 1000
+_REST_SECONDS_PER_NAME: Final = 0.0001
+# Files that are no records, and may be mended; more of them are seen when others come or go.
+_MOST_WATCHED: Final = 1000
 _MOST_NAMED: Final = 20  # more than killed processes leave: the database was their home, and tidying up takes its time
 
 Tell = Callable[[int], None]
@@ -45,6 +47,7 @@ class Seen(NamedTuple):
     mtime: int
     unreadable: dict[str, Stamp]
     until: float
+    rests_until: float  # be it changed or not
 
 
 class Following:
@@ -92,8 +95,11 @@ class Following:
 
     def _has_changed(self, folder: str) -> bool:
         seen = self._seen.get(folder)
-        if seen is None or seen.mtime != self._mtime(folder) or time.monotonic() > seen.until:
+        mtime, now = self._mtime(folder), time.monotonic()
+        if seen is None or mtime is None or now > seen.until:
             return True
+        if mtime != seen.mtime:
+            return now >= seen.rests_until
         return any(stamp_of(self._folders, folder, name) != stamp for name, stamp in seen.unreadable.items())
 
     async def _look_through(
@@ -114,7 +120,9 @@ class Following:
         if log_id is not None:
             await look.at_what_was_unreadable(log_id)
         await settle_all(self._db, trader_id)
-        self._seen[folder] = Seen(mtime or 0, look.unreadable, time.monotonic() + _TRUST_SECONDS)
+        now = time.monotonic()
+        rest = look.count * _REST_SECONDS_PER_NAME if look.count > _SMALL else 0.0
+        self._seen[folder] = Seen(mtime or 0, look.unreadable, now + _TRUST_SECONDS, now + rest)
 
     def _mtime(self, folder: str) -> int | None:
         try:
@@ -140,6 +148,7 @@ class _Look:
     ) -> None:
         self._db, self._folders, self._naming, self._tell, self._thorough = db, folders, naming, tell, thorough
         self._trader_id, self._folder, self._log_id = trader_id, folder, log_id
+        self.count = 0  # of files that can hold records
         self.unreadable: dict[str, Stamp] = {}  # the first of the files that are no records
         self._respelt: set[str] = set()  # names that the database cannot hold as they are, as it has them
 
@@ -202,6 +211,7 @@ class _Look:
             await self._db.write(index.remove, self._log_id, [*gone, *changed])
         came = [id + SUFFIX for id in there if id not in known or id in changed]
         await self._read(sorted(came, key=_by_time))
+        self.count += len(there)
         self._tell(len(there))
 
     async def _gone(self, missing: list[str]) -> list[str]:

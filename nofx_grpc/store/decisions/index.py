@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
-from nofx_grpc.decisions.names import SUFFIX
+from nofx_grpc.decisions.names import SUFFIX, cycle_of
 from nofx_grpc.errors import FailedPrecondition, NotFound
 from nofx_grpc.store import revisions
 from nofx_grpc.store.decisions import bodies, entries, logs, positions
@@ -104,6 +104,9 @@ def add(
         serial = logs.count_added(connection, log, added)
         entries.insert(connection, log.id, added, after=serial)
         positions.settle(connection, log.id, added)
+    # A number is taken by what is in a record and by what is in a name, be it that of a file which is none.
+    ids = [entry.id for entry in added] + [file.name.removesuffix(SUFFIX) for file in unreadable]
+    logs.use_up(connection, log.id, [*(entry.cycle_number for entry in added), *map(cycle_of, ids)])
     forget = [entry.id + SUFFIX for entry in new] + [file.name for file in unreadable]
     connection.execute(_FORGET_UNREADABLE, {"log_id": log.id, "names": forget})
     if unreadable:

@@ -141,11 +141,13 @@ def count_appended(connection: Connection, log: Log, entry: Entry) -> int:
 
 def count_added(connection: Connection, log: Log, entries: list[Entry]) -> int:
     """Count records that came from elsewhere, and return the serial before the first of them."""
-    last = int(connection.execute(_ADD, _more(log, entries)).scalar_one())
-    cycles = [entry.cycle_number for entry in entries if entry.cycle_number < MOST_CYCLES]
-    if cycles:
-        connection.execute(_RAISE, {"log_id": log.id, "cycle": max(cycles)})
-    return last - len(entries)
+    return int(connection.execute(_ADD, _more(log, entries)).scalar_one()) - len(entries)
+
+
+def use_up(connection: Connection, log_id: int, cycles: Iterable[int]) -> None:
+    """Have the log go on after these numbers."""
+    if used := [cycle for cycle in cycles if cycle < MOST_CYCLES]:
+        connection.execute(_RAISE, {"log_id": log_id, "cycle": max(used)})
 
 
 def count_removed(connection: Connection, log_id: int, counts: Counts) -> None:

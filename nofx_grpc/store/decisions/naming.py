@@ -5,7 +5,8 @@ import asyncio
 import structlog
 
 from nofx_grpc.decisions.names import SUFFIX
-from nofx_grpc.errors import NofxError
+from nofx_grpc.decisions.records import NotARecord, parse
+from nofx_grpc.errors import NofxError, StoreUnavailable
 from nofx_grpc.store.decisions import bodies
 from nofx_grpc.store.decisions.bodies import Waiting
 from nofx_grpc.store.decisions.folders import Folders
@@ -34,8 +35,16 @@ class Naming:
         return True
 
     def _make_file(self, record: Waiting, kept: bytes) -> None:
-        """Give a record its file.  One that is there is whole, and somebody may have changed it since."""
-        if self._folders.has(record.folder, record.id + SUFFIX):
-            self._folders.settle(record.folder)
-        else:
-            self._folders.put(record.folder, record.id + SUFFIX, bodies.decompress(kept))
+        """Give a record its file.  A record that is there is whole, and somebody may have changed it since.
+
+        Raises StoreUnavailable if what has its name is no record.
+        """
+        name = record.id + SUFFIX
+        if not self._folders.has(record.folder, name):
+            self._folders.put(record.folder, name, bodies.decompress(kept))
+            return
+        try:
+            parse(self._folders.read(record.folder, name)[1])
+        except NotARecord as error:
+            raise StoreUnavailable(f"what has its name is no record: {error}") from None
+        self._folders.settle(record.folder)
