@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import grpc
@@ -15,7 +17,8 @@ from tests.support.service import Client
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-ROUNDS, CALLERS, TRADERS = 6, 24, ("t", "u")
+CALLERS, TRADERS = 24, ("t", "u")
+ROUNDS = int(os.environ.get("CRASH_ROUNDS", "2"))  # twenty are a long run
 PROMPT = "x" * 20_000
 
 
@@ -71,8 +74,34 @@ def files_of(root: Path, trader: str) -> dict[int, dict[str, object]]:
     return numbers
 
 
-async def test_whole_files_and_no_gap(tmp_path: Path) -> None:
-    env, root = environment(tmp_path / "data"), tmp_path / "data" / "decision_logs"
+def check_files(root: Path, answers: Mapping[str, pb.Decision]) -> None:
+    """Whole files, numbered without a gap, and one for each answer."""
+    for trader in TRADERS:
+        numbers = files_of(root, trader)
+        assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    for request_id, answer in answers.items():
+        path = root / answer.trader_id / f"{answer.id}.json"
+        assert json.loads(path.read_bytes())["error_message"] == request_id
+
+
+async def check_records(client: Client, answers: Mapping[str, pb.Decision]) -> None:
+    """What the service tells of: whole, numbered without a gap, and every answer as it was given."""
+    again = {id: await client.decision_logs.AppendDecision(append(id)) for id in answers}
+    assert again == answers
+    for trader in TRADERS:
+        page = await client.decision_logs.ListDecisions(
+            pb.ListDecisionsRequest(trader_id=trader, page_size=1000, view=pb.DECISION_VIEW_FULL)
+        )
+        assert sorted(one.cycle_number for one in page.decisions) == list(range(1, len(page.decisions) + 1))
+        assert {one.system_prompt for one in page.decisions} == {PROMPT} and not page.HasField("unreadable_files")
+        there = {one.id: one.error_message for one in page.decisions}
+        given = {answer.id: id for id, answer in answers.items() if answer.trader_id == trader}
+        assert given.items() <= there.items()
+
+
+@pytest.mark.parametrize("home", ["files", "database"])
+async def test_whole_records_and_no_gap(tmp_path: Path, database_env: dict[str, str], home: str) -> None:
+    env = environment(tmp_path / "data", decision_logs=home) | database_env
     answers: dict[str, pb.Decision] = {}
     for number in range(ROUNDS):
         with serving(env, tmp_path / f"{number}.log") as server:
@@ -82,22 +111,12 @@ async def test_whole_files_and_no_gap(tmp_path: Path) -> None:
                 await client.close()
             await append_until_killed(server, str(number), 15 + 7 * number, answers)
             server.wait()
-        for trader in TRADERS:
-            numbers = files_of(root, trader)
-            assert sorted(numbers) == list(range(1, len(numbers) + 1))
-        for request_id, answer in answers.items():
-            path = root / answer.trader_id / f"{answer.id}.json"
-            assert json.loads(path.read_bytes())["error_message"] == request_id
+        if home == "files":
+            check_files(tmp_path / "data" / "decision_logs", answers)
     with serving(env, tmp_path / "last.log") as server:
         client = Client(server.address, server.token("admin"))
-        again = {id: await client.decision_logs.AppendDecision(append(id)) for id in answers}
-        assert again == answers
-        for trader in TRADERS:
-            page = await client.decision_logs.ListDecisions(
-                pb.ListDecisionsRequest(trader_id=trader, page_size=1000, view=pb.DECISION_VIEW_BASIC)
-            )
-            numbers = files_of(root, trader)
-            assert sorted(d.cycle_number for d in page.decisions) == sorted(numbers) == list(range(1, len(numbers) + 1))
-            assert not page.HasField("unreadable_files")
+        await check_records(client, answers)
+        if home == "files":
+            check_files(tmp_path / "data" / "decision_logs", answers)
         await client.close()
         server.stop()
