@@ -2,7 +2,13 @@
 
 import asyncio
 import json
+import os
+import pty
+import re
 import shutil
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +16,7 @@ import pytest
 from nofx_grpc.cli import decision_files
 from nofx_grpc.settings import Settings
 from tests.decisions.support import SAMPLE, Logs, record
-from tests.support.processes import environment, run
+from tests.support.processes import COMMAND, environment, run
 from tests.support.service import running_service
 
 COUNT = len(list(SAMPLE.glob("*/*.json")))
@@ -97,3 +103,31 @@ def test_adopt_takes_the_records_along(tmp_path: Path) -> None:
     report = json.loads(run(*arguments, env=environment(tmp_path / "data")).stdout)
     assert report["decision_logs"] == {"copied": COUNT, "not_copied": 0, "passed_over": []}
     assert contents(tmp_path / "data" / "decision_logs") == contents(source / "decision_logs") == contents(SAMPLE)
+
+
+def test_reindex_tells_at_a_terminal_how_far_it_is(data_dir: Path) -> None:
+    shutil.copytree(SAMPLE, data_dir / "decision_logs", dirs_exist_ok=True)
+    seen = at_terminal("decisions", "reindex", env=environment(data_dir, TERM="xterm", COLUMNS="100"))
+    assert "decision records" in seen and f"{COUNT}/{COUNT}" in seen
+    assert re.search(r"0:00:\d\d", seen), "how long it has taken"
+
+
+def test_reindex_into_a_pipe_prints_its_report_only(data_dir: Path) -> None:
+    shutil.copytree(SAMPLE, data_dir / "decision_logs", dirs_exist_ok=True)
+    done = run("decisions", "reindex", "--json", env=environment(data_dir))
+    traders = len(list(SAMPLE.iterdir()))
+    assert json.loads(done.stdout).items() >= {"traders": traders, "records": COUNT, "unreadable_files": 0}.items()
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def at_terminal(*arguments: str, env: Mapping[str, str]) -> str:
+    """What a person sees of a command; it must succeed."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([COMMAND, *arguments], env=env, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError), os.fdopen(ours, "rb", buffering=0) as terminal:  # an error is its end
+        while data := terminal.read(65_536):
+            seen += data
+    assert process.wait(30) == 0, seen.decode()
+    return seen.decode()
