@@ -38,7 +38,7 @@ class Delivery:
     def __init__(self, commit: Commit) -> None:
         self.commit = commit
         self.size = sum(len(change.resource) + len(change.id) + 100 for change in commit.changes)
-        self.encoded: list[bytes] | None = None
+        self.encoded: asyncio.Future[list[bytes]] | None = None
 
 
 class Reached(NamedTuple):

@@ -1,6 +1,7 @@
 """The service Watch: every change, in order, from any revision that the log still holds."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ class Watch:
             synced = False
             async with aclosing(self._feed.follow(position, history_id, chosen)) as events:
                 async for event in events:
-                    for response in _responses(event, history_id, synced, snapshot):
+                    async for response in _responses(event, history_id, synced, snapshot):
                         yield response
                     if isinstance(event, Reached) and not synced:
                         synced, snapshot = True, None
@@ -104,23 +105,30 @@ async def start_revision(db: Database, start: int | None, history_id: str) -> in
     return start
 
 
-def _responses(
+async def _responses(
     event: Delivery | Reached, history_id: str, synced: bool, snapshot: Snapshot | None
-) -> Iterable[pb.WatchResponse | bytes]:
+) -> AsyncIterator[pb.WatchResponse | bytes]:
     """What a client is told of an event; while a snapshot is brought up to date, without what it shows already."""
     if isinstance(event, Reached):
         mark = {"bookmark": pb.Bookmark()} if synced else {"synced": pb.Synced()}
-        return [pb.WatchResponse(revision=event.revision, history_id=history_id, **mark)]
-    if snapshot is not None:
-        return _unseen(event.commit, history_id, snapshot)
-    if event.encoded is None:
-        event.encoded = [response.SerializeToString() for response in commit_to_proto(event.commit, history_id)]
-    return event.encoded
+        yield pb.WatchResponse(revision=event.revision, history_id=history_id, **mark)
+    elif snapshot is not None:
+        async for response in _unseen(event.commit, history_id, snapshot):
+            yield response
+    else:
+        if event.encoded is None:
+            event.encoded = asyncio.ensure_future(_encoded(event.commit, history_id))
+        for encoded in await asyncio.shield(event.encoded):
+            yield encoded
 
 
-def _unseen(commit: Commit, history_id: str, snapshot: Snapshot) -> Iterator[pb.WatchResponse]:
+async def _encoded(commit: Commit, history_id: str) -> list[bytes]:
+    return [response.SerializeToString() async for response in commit_to_proto(commit, history_id)]
+
+
+async def _unseen(commit: Commit, history_id: str, snapshot: Snapshot) -> AsyncIterator[pb.WatchResponse]:
     """The changes of a commit that the snapshot does not show.  No stream can be resumed from them: see Covered."""
     unseen = tuple(change for change in commit.changes if not snapshot.shows(change, commit.revision))
-    for response in commit_to_proto(commit._replace(changes=unseen), history_id):
+    async for response in commit_to_proto(commit._replace(changes=unseen), history_id):
         response.revision = 0
         yield response
