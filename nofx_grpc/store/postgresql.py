@@ -1,5 +1,7 @@
 """Everything that only PostgreSQL knows: its connections and their settings, triggers and error codes."""
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -9,6 +11,7 @@ from typing import Any
 import structlog
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, NullPool, Table, create_engine, event
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -27,6 +30,9 @@ _DRIVER = "postgresql+psycopg://"
 # Any number that no other program's advisory locks in this database have.
 _MIGRATION_LOCK = 7_306_080_812
 _MIGRATION_WAIT_SECONDS = 120
+# How long nothing is told of commits after the queue of notifications was found full.
+QUIET_SECONDS = 60.0
+QUEUE_FULL = "54000"
 # How long a transaction of a writer may do nothing; one that works does so for milliseconds.
 WRITER_IDLE_SECONDS = 3.0
 
@@ -77,7 +83,7 @@ class PostgresqlBackend:
     def __init__(self, url: str, options: PostgresqlOptions) -> None:
         self._parameters, self._options = parameters_of(url), options
         self.write_lock = NoLock()
-        self._can_notify = False
+        self._notify_from = math.inf  # the time from which on commits are told of
         self.position = _POSITION
 
     def exists(self) -> bool:
@@ -87,7 +93,7 @@ class PostgresqlBackend:
         connection = self._writers.connect()
         try:
             connection.exec_driver_sql(_DURABLE)
-            self._can_notify = _can_notify(connection)
+            self._notify_from = 0.0 if _can_notify(connection) else math.inf
             self.position = _POSITION if self._knows_timeline(connection) else _POSITION_WITHOUT
         except BaseException:
             connection.close()
@@ -123,6 +129,7 @@ class PostgresqlBackend:
     def _engine(self, *, read_only: bool) -> Engine:
         engine = create_engine(_DRIVER, connect_args=self._arguments(read_only=read_only), **_ENGINE_OPTIONS)
         event.listen(engine, "handle_error", errors.leave_out_rows)
+        event.listen(engine, "handle_error", self._pause_notifying)
         return engine
 
     @contextmanager
@@ -198,7 +205,18 @@ class PostgresqlBackend:
 
     def commit(self, revision: int | None) -> str:
         # Sent as one: each round trip to the server is time that all who write wait.
-        return f"{notify(revision)}; COMMIT" if revision is not None and self._can_notify else "COMMIT"
+        return f"{notify(revision)}; COMMIT" if revision is not None and self._notifies else "COMMIT"
+
+    @property
+    def _notifies(self) -> bool:
+        return time.monotonic() >= self._notify_from
+
+    def _pause_notifying(self, context: ExceptionContext) -> None:
+        """Where somebody lets the queue of notifications run full, COMMIT fails for what is only a hint."""
+        told = (context.statement or "").startswith("NOTIFY") and self._notifies
+        if told and errors.code_of(context.original_exception) == QUEUE_FULL:
+            self._notify_from = time.monotonic() + QUIET_SECONDS
+            logger.warning("not_notifying", error="the queue of notifications is full", for_seconds=QUIET_SECONDS)
 
     def listener(self) -> Listener:
         return Listener(self._arguments(read_only=True))
@@ -238,7 +256,7 @@ def _can_notify(connection: Connection) -> bool:
     except DBAPIError as error:
         if errors.is_lost(error):
             raise
-        return False
+        return errors.code_of(error) == QUEUE_FULL
     return True
 
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from psycopg import OperationalError
 
 from nofx_grpc.errors import StoreUnavailable
-from nofx_grpc.store import retry, revisions, users
+from nofx_grpc.store import postgresql, retry, revisions, users
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Connection, Database
 from tests.store.support import Store, Watched, make_store, postgresql_store, user
@@ -221,6 +222,36 @@ async def test_a_restart_of_the_server_is_waited_for(own_server: Server, own_sto
     ids = {row.id for row in found}
     assert set(answered) <= ids <= set(answered) | set(uncertain)
     assert sorted(row.revision for row in found) == list(range(2, state.revision + 1)), "no gap, none twice"
+
+
+async def test_a_full_queue_of_notifications_refuses_no_write(
+    own_server: Server, own_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some session of the cluster, of whatever database, listens and does not go on."""
+    own_server.execute("ALTER SYSTEM SET max_notify_queue_pages = 64")
+    own_server.stop()
+    own_server.start()
+    monkeypatch.setattr(postgresql, "QUIET_SECONDS", 0.3)
+    async with own_store.open() as database:
+        with own_server.connect() as idle:
+            idle.execute("LISTEN anything")
+            idle.execute("BEGIN")
+            with own_server.connect() as other, pytest.raises(OperationalError, match="NOTIFY"):
+                for number in range(1000):
+                    other.execute("SELECT pg_notify('anything', %s)", [str(number).ljust(7000)])
+            answers = await in_one_batch(database, create("a"), create("b"))
+            assert answers == ["a", "b"]
+            assert (await database.write(create("c"))).revision == 4
+            assert capsys.readouterr().out.count("not_notifying") == 1, "nor is it tried again at each write"
+        assert own_server.execute("SELECT pg_notification_queue_usage()") == [(0.0,)]
+        await asyncio.sleep(0.3)
+        heard = asyncio.Queue[int]()
+        listening = asyncio.ensure_future(database.listen(heard.put_nowait))
+        async with asyncio.timeout(10):
+            assert await heard.get() == 0
+            await database.write(create("d"))
+            assert await heard.get() == 5, "and later they are told of again"
+        listening.cancel()
 
 
 async def test_a_server_that_stays_away_is_told_in_time_and_found_again(own_server: Server, own_store: Store) -> None:
