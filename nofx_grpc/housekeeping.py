@@ -18,7 +18,17 @@ from nofx_grpc.rpc.refusals import Refusals
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_pruning import Retention, retain
 from nofx_grpc.services.feed import Feed
-from nofx_grpc.store import accounts, audit, changes, login_tokens, login_tries, processes, request_ids, tokens
+from nofx_grpc.store import (
+    accounts,
+    audit,
+    changes,
+    known_callers,
+    login_tokens,
+    login_tries,
+    processes,
+    request_ids,
+    tokens,
+)
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.live_keys import LiveKeys
 
@@ -30,6 +40,7 @@ SETTLE_SECONDS = 1.0
 AT_ONCE = 200
 REGISTRATIONS_AT_ONCE = 20
 MOST_LOGIN_TRIES = 100_000
+MOST_KNOWN_CALLERS = 250_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,8 @@ class Housekeeping:
         await self._repeat("login_tokens", AT_ONCE, login_tokens.forget_before, now, AT_ONCE)
         await self._repeat("login_tries", AT_ONCE, login_tries.forget_before, now, AT_ONCE)
         await self._repeat("login_tries", AT_ONCE, login_tries.trim, MOST_LOGIN_TRIES, AT_ONCE)
+        await self._repeat("known_callers", AT_ONCE, known_callers.forget_before, now, AT_ONCE)
+        await self._repeat("known_callers", AT_ONCE, known_callers.trim, MOST_KNOWN_CALLERS, AT_ONCE)
         await self._repeat("registrations", REGISTRATIONS_AT_ONCE, accounts.remove_expired, REGISTRATIONS_AT_ONCE)
         await self.compact()
         await self._try("decisions", retain(self.decisions, self.retention))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from nofx_grpc.errors import RateLimited
 from nofx_grpc.services.call import Call
-from nofx_grpc.store import login_tries
+from nofx_grpc.store import known_callers, login_tries
 from nofx_grpc.store.engine import Connection
 from nofx_grpc.store.login_tries import Counter
 
@@ -57,7 +57,7 @@ class Backoff:
             # The caller's others count on: else whoever has an account could guess at those of others for ever.
             login_tries.give_back(connection, [made.of_caller])
             if made.known:
-                login_tries.note(connection, made.known, _KNOWN_FOR)
+                known_callers.note(connection, made.known, _KNOWN_FOR)
 
         await call.db.write(forgive)
 
@@ -80,7 +80,7 @@ class Backoff:
         options, known = self._options, login_tries.id_of("known", account, caller)
         together = Counter(login_tries.id_of("both", account, caller), options.of_one, options.forget, options.longest)
         alone = Counter(login_tries.id_of("account", account), options.of_account, options.forget, options.longest)
-        counters = (together,) if login_tries.is_there(connection, known) else (together, alone)
+        counters = (together,) if known_callers.is_known(connection, known) else (together, alone)
         return Try(counters, of_caller, known)
 
 

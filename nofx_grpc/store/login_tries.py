@@ -38,9 +38,6 @@ _TAKE = (
     .bindparams(bindparam("now", type_=UtcDateTime()))
     .columns(forgotten_at=UtcDateTime(), blocked_until=UtcDateTime())
 )
-_IS_THERE = select(login_tries.c.id).where(
-    login_tries.c.id == bindparam("key"), login_tries.c.forgotten_at > bindparam("now")
-)
 _SET = (
     update(login_tries)
     .where(login_tries.c.id == bindparam("key"))
@@ -120,19 +117,6 @@ def forgive(connection: Connection, counters: Iterable[Counter]) -> None:
     """Forget all tries of these."""
     for counter in sorted(counters, key=_id):
         connection.execute(_DELETE, {"key": counter.id})
-
-
-def note(connection: Connection, id: str, lifetime: timedelta) -> None:
-    """Have a row for a time, of which only matters whether it `is_there`."""
-    now = revisions.scope(connection).now
-    connection.execute(_TAKE, {"id": id, "now": now})
-    connection.execute(_SET, {"key": id, "forgotten": now + lifetime, "blocked": None})
-
-
-def is_there(connection: Connection, id: str) -> bool:
-    """Whether there is a row of this id that is not forgotten yet."""
-    now = revisions.scope(connection).now
-    return connection.execute(_IS_THERE, {"key": id, "now": now}).one_or_none() is not None
 
 
 def forget_before(connection: Connection, before: datetime, limit: int) -> int:

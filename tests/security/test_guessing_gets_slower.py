@@ -20,7 +20,8 @@ from nofx_grpc.rpc.interceptor import ANONYMOUS
 from nofx_grpc.services.backoff import BackoffOptions
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.logins import LoginOptions, Logins, account_of_email
-from nofx_grpc.store import login_tries
+from nofx_grpc.store import known_callers
+from nofx_grpc.store.engine import Connection
 from nofx_grpc.v1 import users_pb2 as pb
 from tests.support.clock import FakeClock
 from tests.support.people import (
@@ -175,6 +176,7 @@ async def test_tries_are_forgotten_in_time(service: RunningService, clock: FakeC
     clock.advance(days=31)
     await service.app.housekeeping.sweep()
     assert await service.rows("SELECT count(*) FROM login_tries") == [(0,)]
+    assert await service.rows("SELECT count(*) FROM known_callers") == [(0,)]
 
 
 async def test_of_many_at_one_moment_none_slips_through(
@@ -309,8 +311,28 @@ async def test_a_flood_of_names_takes_only_so_many_rows(
         await refused(authenticate(service, f"p{number}@example.com", "wrong password"), *REFUSED)
     await service.app.housekeeping.sweep()
     assert await service.rows("SELECT count(*) FROM login_tries") == [(20,)]
-    known = login_tries.id_of("known", f"user {ann.id}", "token:bootstrap-gateway ipv4:127.0.0.1")
-    assert await service.rows("SELECT count(*) FROM login_tries WHERE id = ?", known) == [(1,)], "what lasts is kept"
+    assert await service.rows("SELECT count(*) FROM known_callers") == [(1,)]
+
+
+async def test_those_who_are_known_leave_room_for_the_tries_of_all(
+    service: RunningService, clock: FakeClock, ann: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They last for 30 days, and tries for minutes: of both together the tries would be forgotten first."""
+
+    def log_in(connection: Connection, number: int) -> None:
+        known_callers.note(connection, str(number), timedelta(days=29, seconds=number))
+
+    monkeypatch.setattr("nofx_grpc.housekeeping.MOST_LOGIN_TRIES", 20)
+    monkeypatch.setattr("nofx_grpc.housekeeping.MOST_KNOWN_CALLERS", 20)
+    monkeypatch.setattr("nofx_grpc.housekeeping.AT_ONCE", 3)
+    for number in range(30):
+        await service.app.db.write(log_in, number)
+    for _ in range(FREE + 1):
+        await refused(authenticate(service, ann.email, "wrong password"), *REFUSED)
+    await service.app.housekeeping.sweep()
+    await refused(authenticate(service, ann.email, "wrong password"), *LIMITED)
+    kept = await service.rows("SELECT id FROM known_callers ORDER BY forgotten_at")
+    assert kept[:-1] == [(str(number),) for number in range(11, 30)], "the latest, the last of which is Ann's own"
 
 
 async def test_a_storm_is_refused_at_once_and_others_are_served(
