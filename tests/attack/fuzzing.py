@@ -63,12 +63,12 @@ class Fuzz:
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [grpc.aio.insecure_channel(self.address, options=options) for _ in range(CHANNELS)]
         numbers = iter(range(first, last))
-        callers = [_Caller(channels[n % CHANNELS]) for n in range(AT_ONCE)]
+        callers = [Caller(channels[n % CHANNELS]) for n in range(AT_ONCE)]
         await asyncio.gather(*(self._send_each(caller, numbers) for caller in callers))
         for channel in channels:
             await channel.close()
 
-    async def _send_each(self, caller: "_Caller", numbers: Any) -> None:
+    async def _send_each(self, caller: "Caller", numbers: Any) -> None:
         for number in numbers:
             chance = random.Random(f"{self.seed}/{number}")  # noqa: S311 - a seed can be repeated
             made = self.inputs.make(chance)
@@ -83,11 +83,16 @@ class Fuzz:
         self.counts[answer.code.name] += 1
         self.methods[made.method.name] += 1
         self.kinds[made.kind] += 1
-        if problem := wrong_with(answer, made) or self._secret_in(answer, made):
-            self.findings.append(
-                f"{problem}: input {number} of seed {self.seed}, {path_of(made.method)} as {made.role}, {made.kind}, "
-                f"{answer.code.name} {answer.said[:300]!r}, sent {b'|'.join(made.raw)[:600].hex()}"
-            )
+        if problem := self.wrong_with(answer, made):
+            self.findings.append(f"input {number} of seed {self.seed}: {problem}")
+
+    def wrong_with(self, answer: Answer, made: Input) -> str:
+        """What is wrong with an answer; nothing if all is well."""
+        problem = wrong_with(answer, made) or self._secret_in(answer, made)
+        return problem and (
+            f"{problem}, {path_of(made.method)} as {made.role}, {made.kind}, "
+            f"{answer.code.name} {answer.said[:300]!r}, sent {b'|'.join(made.raw)[:600].hex()}"
+        )
 
     def _secret_in(self, answer: Answer, made: Input) -> str:
         if self.secrets.search(answer.said):
@@ -105,7 +110,7 @@ class Fuzz:
         return "\n".join(rows)
 
 
-class _Caller:
+class Caller:
     """Calls one rpc after the other over a channel it shares, with bytes."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
