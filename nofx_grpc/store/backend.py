@@ -13,6 +13,9 @@ from nofx_grpc.store.metadata import Timestamped
 from nofx_grpc.store.reads import BoundedReads, Follow
 from nofx_grpc.store.sqlite import SqliteBackend
 
+# How long a change of the schema waits for those who are in its way.
+PATIENCE_SECONDS = 120.0
+
 
 class WriteLock(Protocol):
     """What a process must hold to write; it makes writers of several processes wait their turn in order."""
@@ -67,7 +70,10 @@ class Backend(Protocol):
         """The database as a person would name it, without credentials."""
 
     def schema_transaction(self, connection: Connection) -> AbstractContextManager[None]:
-        """One transaction for a change of the schema, held by one process at a time."""
+        """One transaction for a change of the schema, held by one process at a time.
+
+        It waits for no table for long: see `is_in_use`.
+        """
 
     def install_triggers(self, connection: Connection, tables: Sequence[Timestamped]) -> None:
         """Make the triggers that keep `updated_at`, in place of those that are there."""
@@ -101,6 +107,9 @@ class Backend(Protocol):
 
     def is_transient(self, error: BaseException) -> bool:
         """Whether the same thing, done again a little later in a transaction of its own, may well work."""
+
+    def is_in_use(self, error: BaseException) -> bool:
+        """Whether a change of the schema failed because somebody uses what it changes, and is to be tried again."""
 
     def commit_is_uncertain(self, error: DBAPIError) -> bool:
         """Whether a COMMIT that failed with this error may have taken effect all the same."""

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from nofx_grpc.errors import NofxError
 from nofx_grpc.store import postgresql_errors as errors
+from nofx_grpc.store.backend import PATIENCE_SECONDS
 from nofx_grpc.store.metadata import Timestamped
 from nofx_grpc.store.postgresql_listen import Listener, notify
 from nofx_grpc.store.postgresql_reads import PooledReads
@@ -29,7 +30,7 @@ logger = structlog.get_logger(__name__)
 _DRIVER = "postgresql+psycopg://"
 # Any number that no other program's advisory locks in this database have.
 _MIGRATION_LOCK = 7_306_080_812
-_MIGRATION_WAIT_SECONDS = 120
+_TABLE_WAIT_SECONDS = 1.0
 # How long nothing is told of commits after the queue of notifications was found full.
 QUIET_SECONDS = 60.0
 QUEUE_FULL = "54000"
@@ -189,10 +190,12 @@ class PostgresqlBackend:
         connection.exec_driver_sql(self.begin_write)
         try:
             # Another replica that migrates is waited for, however long a statement of its migration takes.
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(_MIGRATION_WAIT_SECONDS)}")
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(PATIENCE_SECONDS)}")
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})")
+            # But a table that somebody reads is not: whoever comes after would wait behind this transaction.
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = {_milliseconds(_TABLE_WAIT_SECONDS)}")
             yield
             connection.exec_driver_sql("COMMIT")
         finally:
@@ -232,6 +235,9 @@ class PostgresqlBackend:
 
     def is_transient(self, error: BaseException) -> bool:
         return errors.is_transient(error)
+
+    def is_in_use(self, error: BaseException) -> bool:
+        return errors.code_of(error) == errors.LOCKED
 
     def commit_is_uncertain(self, error: DBAPIError) -> bool:
         return errors.is_uncertain(error)

@@ -28,6 +28,7 @@ _BY_CLASS = {
 }
 _LOST = {"", "08", "57"}  # classes of errors after which the connection is gone
 _IDLE = "25P03"  # so is it after this one
+LOCKED = "55P03"
 _CANCELED = "57014"
 _CONFLICTS = {"40001", "40P01", "53300"}
 _PROMOTING = "55000"  # a standby may be a primary soon

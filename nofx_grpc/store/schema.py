@@ -1,10 +1,12 @@
 """The schema: what state a database is in, and bringing it to the newest version in one transaction."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -14,13 +16,16 @@ from sqlalchemy import Connection, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from nofx_grpc.errors import SchemaError, StartError
-from nofx_grpc.store.backend import Backend
+from nofx_grpc.store.backend import PATIENCE_SECONDS, Backend
 from nofx_grpc.store.revisions import store_state
 from nofx_grpc.store.tables import TIMESTAMPED
+
+logger = structlog.get_logger(__name__)
 
 # The table that stands in a database as long as it is not to be served: see `moving.target`.
 COPY_MARK = "copy_mark"
 
+_PAUSE_SECONDS = 2.0
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # Fails at the start, and not at the first call, where the database cannot be written.
 _CHANGE_NOTHING = update(store_state).values(id=store_state.c.id)
@@ -72,28 +77,63 @@ def migrate(
 
     A new one is seeded; for an older one `complete` does what needs more than the database.
 
+    Whoever uses the tables meanwhile is waited for, and keeps nobody else from them: what is given may be called again,
+    where all that it did was undone.
+
     All of it is one transaction: a kill at any point leaves the database as it was.  Raises SchemaError if the
     database is not ours, is too new, or a migration fails, and StartError if it is locked or cannot be written.
     """
     inspect_store(backend)
     with explained(backend):
         connection = backend.open_writer()
+
+    def migrate_once() -> bool:
+        with backend.schema_transaction(connection):
+            return _migrate(backend, connection, seed, complete)
+
     try:
-        with explained(backend), backend.schema_transaction(connection):
-            state = state_of(connection)
-            check_state(state, backend)
-            if state in {SchemaState.CURRENT, SchemaState.NEWER}:
-                connection.execute(_CHANGE_NOTHING)
-                return False
-            create_tables(connection)
-            backend.install_triggers(connection, TIMESTAMPED)
-            if state is SchemaState.NEW:
-                seed(connection)
-            elif complete is not None:
-                complete(connection)
-        return True
+        with explained(backend):
+            return _between_others(backend, migrate_once)
     finally:
         connection.close()
+
+
+def _migrate(
+    backend: Backend,
+    connection: Connection,
+    seed: Callable[[Connection], None],
+    complete: Callable[[Connection], None] | None,
+) -> bool:
+    state = state_of(connection)
+    check_state(state, backend)
+    if state in {SchemaState.CURRENT, SchemaState.NEWER}:
+        connection.execute(_CHANGE_NOTHING)
+        return False
+    create_tables(connection)
+    backend.install_triggers(connection, TIMESTAMPED)
+    if state is SchemaState.NEW:
+        seed(connection)
+    elif complete is not None:
+        complete(connection)
+    return True
+
+
+def _between_others(backend: Backend, change: Callable[[], bool]) -> bool:
+    """What `change` returns once nobody uses the tables that it changes.  Raises its error if they do for too long.
+
+    All that it did is undone in between, so that a server which works on is not held up by who is in its way.
+    """
+    until, waiting = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            return change()
+        except DBAPIError as error:
+            if not backend.is_in_use(error) or time.monotonic() > until:
+                raise
+        if not waiting:  # said once
+            logger.warning("migration_waits", reason="others use the tables: a backup, or an old transaction")
+        waiting = True
+        time.sleep(_PAUSE_SECONDS)
 
 
 def create_tables(connection: Connection) -> None:

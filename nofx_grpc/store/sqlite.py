@@ -198,6 +198,9 @@ class SqliteBackend:
     def is_transient(self, error: BaseException) -> bool:
         return False  # whoever is in the way was waited for
 
+    def is_in_use(self, error: BaseException) -> bool:
+        return False
+
     def commit_is_uncertain(self, error: DBAPIError) -> bool:
         return False  # a COMMIT that fails leaves the transaction open, or rolled back
 

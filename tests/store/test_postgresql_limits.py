@@ -13,9 +13,11 @@ from sqlalchemy import insert
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from nofx_grpc.errors import StoreFull, StoreUnavailable
-from nofx_grpc.store import postgresql, revisions, users
+from nofx_grpc.store import postgresql, revisions, schema, users
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Connection, Database
+from nofx_grpc.store.moving.copy import reading
+from nofx_grpc.store.schema import SchemaState
 from tests.store.support import Store, postgresql_store, user
 from tests.store.test_writer import create, user_ids
 from tests.support.clock import FakeClock
@@ -176,6 +178,33 @@ async def test_a_server_that_was_stopped_in_the_middle_of_a_write_keeps_nobody_w
         assert (await other.write(create("b"))).revision == 2
         goes_on.set()
         assert (await writing).revision == 3 and runs == ["run", "run"]
+
+
+async def test_a_migration_that_waits_keeps_nobody_from_the_tables(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup reads for long; what would change its tables gives way to those who come after."""
+    tries = list[str]()
+
+    def change(connection: Connection) -> None:
+        tries.append("try")
+        connection.exec_driver_sql("ALTER TABLE users ADD COLUMN shoe_size TEXT")
+
+    monkeypatch.setattr(schema, "state_of", lambda _: SchemaState.OLD)
+    monkeypatch.setattr(schema, "create_tables", change)
+    monkeypatch.setattr(schema, "_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(postgresql, "_TABLE_WAIT_SECONDS", 0.3)
+    async with store.open(backend_for(store.url, lock_timeout=2)) as database:
+        with reading(store.connect()) as backup:
+            users.resource.get(backup, "default")
+            migrating = asyncio.create_task(asyncio.to_thread(schema.migrate, store.connect(), lambda _: None))
+            for _ in range(600):
+                assert (await database.read(users.resource.get, "default")).value.id == "default"
+                if len(tries) == 3:
+                    break
+                await asyncio.sleep(0.05)
+            assert len(tries) == 3 and not migrating.done()
+        assert await migrating is True
 
 
 async def test_a_statement_that_takes_too_long_is_ended(store: Store) -> None:
