@@ -182,6 +182,7 @@ def server_options(settings: Settings, tls: Reloading[TlsMaterial] | None = None
         keepalive_timeout_seconds=settings.keepalive_timeout_seconds,
         keepalive_min_ping_seconds=settings.keepalive_min_ping_seconds,
         max_connection_age_seconds=settings.max_connection_age_seconds,
+        connections=settings.max_connections,
         shared=settings.workers > 1,
     )
 

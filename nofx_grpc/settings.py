@@ -151,6 +151,12 @@ class Settings(BaseModel):
     reveals_at_once: int = Field(
         10_000, ge=1, le=10_000_000, description="Reveals that a principal may make at once after a rest."
     )
+    max_connections: int = Field(
+        2048,
+        ge=1,
+        le=1_000_000,
+        description="Connections at each address, of each worker; one more is closed. Fewer if files are short.",
+    )
     keepalive_seconds: float = Field(60, ge=1, le=7200, description="A silent connection is pinged this often.")
     keepalive_timeout_seconds: float = Field(
         20, ge=1, le=600, description="A connection that leaves a ping unanswered for this long is closed."

@@ -5,15 +5,21 @@ import contextlib
 import errno
 import fcntl
 import os
+import resource
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import structlog
+
 from nofx_grpc.address import UNIX, host_and_port
 from nofx_grpc.errors import StartError
 
+logger = structlog.get_logger(__name__)
+
 _CONNECT_SECONDS = 2.0
+_OTHER_FILES = 200  # of the database, its readers, the logs
 
 
 async def check_free(address: str) -> None:
@@ -119,3 +125,20 @@ async def _answers(address: str) -> bool:
     with contextlib.suppress(OSError):
         await writer.wait_closed()
     return True
+
+
+def affordable_connections(most: int, listeners: int) -> int:
+    """How many connections each listener may have: `most`, or what the limit on open files leaves for it.
+
+    A server without a file left could open neither its log's nor its database's.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most * listeners + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return most
+    connections = max(1, (soft - _OTHER_FILES) // listeners)
+    logger.warning("few_open_files", limit=soft, wanted=wanted, connections=connections)
+    return connections

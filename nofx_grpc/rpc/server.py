@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import grpc
@@ -15,7 +15,7 @@ from nofx_grpc.errors import StartError
 from nofx_grpc.rpc.credentials import Context, credential_of
 from nofx_grpc.rpc.health import Health
 from nofx_grpc.rpc.interceptor import Gate
-from nofx_grpc.rpc.listening import check_free, socket_lock
+from nofx_grpc.rpc.listening import affordable_connections, check_free, socket_lock
 from nofx_grpc.rpc.methods import handler
 from nofx_grpc.v1 import common_pb2
 
@@ -45,6 +45,7 @@ class ServerOptions:
     keepalive_timeout_seconds: float = 20
     keepalive_min_ping_seconds: float = 10
     max_connection_age_seconds: float | None = None
+    connections: int = 2048  # at each address
     shared: bool = False  # with other workers of the parent that holds the address
 
 
@@ -54,7 +55,9 @@ class Server:
     def __init__(self, gate: Gate, services: Sequence[Service], options: ServerOptions) -> None:
         self._options = options
         # Without gRPC's own limit of calls: it counts what nobody may make, too, and anyone could take all of them.
-        self._server = grpc.aio.server(options=channel_options(options))
+        listeners = 2 if options.mtls_listen else 1
+        affordable = replace(options, connections=affordable_connections(options.connections, listeners))
+        self._server = grpc.aio.server(options=channel_options(affordable))
         for service in services:
             self._server.add_generic_rpc_handlers((_handlers(gate, service),))
         names = [service.DESCRIPTOR.full_name for service in services]
@@ -133,6 +136,9 @@ def channel_options(options: ServerOptions) -> list[tuple[str, int]]:
         # Calls that wait for us to take them up.  Beyond the first number gRPC cancels some of them, whosever they are.
         ("grpc.server.max_pending_requests", _MOST_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", 2 * _MOST_PENDING),
+        ("grpc.max_allowed_incoming_connections", options.connections),
+        # The window of a stream stays small until its message is waited for; else each could hold megabytes unasked.
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.server_handshake_timeout_ms", _milliseconds(options.keepalive_timeout_seconds)),
         # Two servers must not share a port without a word.  Workers do; their parent keeps everybody else out.
         ("grpc.so_reuseport", int(options.shared)),

@@ -13,6 +13,7 @@ from tests.attack.scene import Scene
 
 BINANCE = exchanges_pb2.GetExchangeRequest(user_id="default", id="binance")
 _PAUSE = 0.01
+_ITS_OWN = [("grpc.use_local_subchannel_pool", 1)]  # a connection that it shares with nobody
 _CALL_SECONDS = 60.0
 
 
@@ -33,7 +34,7 @@ async def good_client(place: Scene, role: str = "admin") -> AsyncIterator[GoodCl
     client, stopping = GoodClient(), asyncio.Event()
 
     async def call_on() -> None:
-        async with place.server.channel() as channel:
+        async with grpc.aio.insecure_channel(place.server.address, options=_ITS_OWN) as channel:
             stub = exchanges_pb2_grpc.ExchangesStub(channel)
             while not stopping.is_set():
                 await _call(stub, place.server.authorization(role), client)

@@ -7,7 +7,7 @@ import asyncio
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import grpc
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from nofx_grpc.v1 import exchanges_pb2_grpc, watch_pb2
 from tests.attack.good_client import BINANCE, good_client
 from tests.attack.scene import Scene, scene
+from tests.attack.uploads import Uploads
 from tests.attack.wire import (
     CONTINUATION,
     DATA,
@@ -36,9 +37,16 @@ PATH, WATCH, CHECK = "/nofx_grpc.v1.Exchanges/GetExchange", "/nofx_grpc.v1.Watch
 REQUEST = BINANCE.SerializeToString()
 CANCEL = struct.pack(">I", 8)
 NOTHING_READ = setting(INITIAL_WINDOW, 0)
-MOST_GROWTH_KIB = 96 * 1024
+MOST_GROWTH_KIB = 160 * 1024
 # Far below what a flood makes, as those of a server are below what an attacker makes.
-FEW = {"max_concurrent_rpcs": "40", "max_request_seconds": "4"}
+MOST_CONNECTIONS = 300
+LARGEST, CALLS_OF_PRINCIPAL, AT_ONCE = 2_000_000, 60, 32  # gRPC takes a mebibyte more than we do
+FEW = {
+    "max_concurrent_rpcs": "80",
+    "max_request_bytes": "1048576",
+    "max_request_seconds": "4",
+    "max_connections": str(MOST_CONNECTIONS),
+}
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120 + FLOOD // 20)]
 
@@ -114,6 +122,21 @@ async def test_streams_that_are_never_read(place: Scene) -> None:
         async with good_client(place) as client, good_client(place, "viewer") as same:
             await asyncio.sleep(0.5)
         assert client.served() and same.served(), "streams leave room for calls"
+
+
+@pytest.mark.parametrize("role", ["", "viewer"])
+async def test_large_messages_that_stop_short_of_their_end(place: Scene, role: str) -> None:
+    """Nothing is taken without a credential; with one, of so many at a time that it fits."""
+    before, token = place.resident_kib(), place.server.token(role).strip() if role else ""
+    with closing(Uploads(place.server.address, PATH, token)) as uploads:
+        async with good_client(place) as client:
+            await asyncio.to_thread(uploads.begin, CALLS_OF_PRINCIPAL, LARGEST)
+            await asyncio.to_thread(uploads.send, 2.5)  # before any has had its time
+            grown = place.resident_kib() - before
+    assert client.served(), client.outcomes
+    most = AT_ONCE + 8 if role else 8  # besides what the window of a stream holds
+    assert uploads.sent < most * LARGEST
+    assert grown < MOST_GROWTH_KIB
 
 
 # ---- too much at once
@@ -195,17 +218,39 @@ async def test_idle_connections(place: Scene) -> None:
     before = place.open_files()
     async with good_client(place) as client:
         with ExitStack() as stack:
-            for number in range(FLOOD):
+            for number in range(MOST_CONNECTIONS // 2):
                 stack.enter_context(Wire(place.server.address, greet=number % 2 == 0))
             async with good_client(place) as late:
                 await asyncio.sleep(0.3)
-            assert place.open_files() > before + FLOOD // 2
-        while place.open_files() > before + 10:  # noqa: ASYNC110  # nothing tells of another process's files
-            await asyncio.sleep(0.05)
+            assert place.open_files() > before + MOST_CONNECTIONS // 3
+        await files_are_closed(place, before)
     assert client.served() and late.served()
 
 
+async def test_more_connections_than_there_may_be(place: Scene) -> None:
+    """Who is there stays, who comes is turned away, and files are left for the server itself."""
+    before = place.open_files()
+    async with good_client(place) as client:
+        with ExitStack() as stack:
+            wires = [stack.enter_context(Wire(place.server.address)) for _ in range(MOST_CONNECTIONS + FLOOD)]
+            await asyncio.sleep(0.3)
+            assert place.open_files() <= before + MOST_CONNECTIONS
+            assert not any(wire.answer(0.1) for wire in wires[-10:]), "closed without a word"
+        await files_are_closed(place, before)
+    assert client.served()
+    async with good_client(place) as late:
+        pass
+    assert late.served()
+
+
 # ---- helpers
+
+
+async def files_are_closed(place: Scene, before: int) -> None:
+    """Wait until the server has about as many files open as before."""
+    async with asyncio.timeout(60):
+        while place.open_files() > before + 10:  # noqa: ASYNC110  # nothing tells of another process's files
+            await asyncio.sleep(0.05)
 
 
 def half_a_message(wire: Wire, path: str, token: str = "") -> None:

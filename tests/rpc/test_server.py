@@ -1,6 +1,7 @@
 """The server itself: how many calls, how large, how long a connection is left alone; health."""
 
 import asyncio
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nofx_grpc.app import server_options
 from nofx_grpc.errors import StartError
 from nofx_grpc.rpc import health
-from nofx_grpc.rpc.listening import check_free, socket_lock
+from nofx_grpc.rpc.listening import affordable_connections, check_free, socket_lock
 from nofx_grpc.rpc.server import ServerOptions, channel_options
 from nofx_grpc.settings import Settings
 from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2, traders_pb2, watch_pb2
@@ -52,6 +53,7 @@ async def test_more_calls_than_may_be_in_progress_are_refused(tmp_path: Path) ->
 def test_the_settings_become_the_options_of_grpc() -> None:
     env = {
         "NOFX_GRPC_MAX_CONCURRENT_RPCS": "10",
+        "NOFX_GRPC_MAX_CONNECTIONS": "7",
         "NOFX_GRPC_MAX_REQUEST_BYTES": "2048",
         "NOFX_GRPC_KEEPALIVE_SECONDS": "11.5",
         "NOFX_GRPC_KEEPALIVE_TIMEOUT_SECONDS": "12",
@@ -64,6 +66,8 @@ def test_the_settings_become_the_options_of_grpc() -> None:
         "grpc.server.max_pending_requests": 10_000,
         "grpc.server.max_pending_requests_hard_limit": 20_000,
         "grpc.server_handshake_timeout_ms": 12_000,
+        "grpc.max_allowed_incoming_connections": 7,
+        "grpc.http2.bdp_probe": 0,
         "grpc.max_receive_message_length": 2048 + 1024 * 1024,
         "grpc.so_reuseport": 0,
         "grpc.keepalive_time_ms": 11_500,
@@ -73,6 +77,29 @@ def test_the_settings_become_the_options_of_grpc() -> None:
         "grpc.http2.min_ping_interval_without_data_ms": 13_000,
         "grpc.max_connection_age_ms": 14_000,
     }
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "listeners", "left", "raised_to"),
+    [
+        (256, 4096, 1, 1000, 1200),
+        (256, 4096, 2, 1000, 2200),
+        (4096, 4096, 1, 1000, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 2, 1000, None),
+        (256, resource.RLIM_INFINITY, 1, 1000, 1200),
+        (256, 1000, 1, 800, 1000),
+        (256, 1000, 2, 400, 1000),
+        (64, 64, 1, 1, 64),
+    ],
+)
+def test_connections_leave_files_for_the_server(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, listeners: int, left: int, raised_to: int | None
+) -> None:
+    raised: list[int] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits[0]))
+    assert affordable_connections(1000, listeners) == left
+    assert raised == ([] if raised_to is None else [raised_to])
 
 
 def test_a_port_is_shared_among_workers_only() -> None:
