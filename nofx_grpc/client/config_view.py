@@ -43,6 +43,9 @@ class Told(NamedTuple):
     removed: list[TraderConfig]
     changed: list[TraderConfig]
 
+    def __repr__(self) -> str:
+        return f"Told({len(self.removed)} removed, {len(self.changed)} changed, with their secrets)"
+
 
 class MirrorState:
     """The state that a mirror shows, the next one while it is being received, and what has not been told of yet.

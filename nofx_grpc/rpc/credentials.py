@@ -28,7 +28,7 @@ class Credential:
     their connections would make all of them local.
     """
 
-    authorization: str | bytes | None
+    authorization: str | bytes | None = field(repr=False)
     local: bool
     certificate: PeerCertificate | None = None
 

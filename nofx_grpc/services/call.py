@@ -49,7 +49,7 @@ class Call:
     db: Database
     envelope: Envelope
     answer_type: type[Message]
-    request: Message | None = None
+    request: Message | None = field(default=None, repr=False)
     user_id: str = ""  # the user that the request names
     end_user: str = ""  # the address of whoever wants to log in, where the caller tells it
     repeat_within: timedelta | None = None  # how long a repeat gets the first answer, if not as long as it is kept

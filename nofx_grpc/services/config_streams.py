@@ -35,11 +35,17 @@ class Batch(NamedTuple):
     removed: list[pb.TraderKey]
     revision: int = 0
 
+    def __repr__(self) -> str:
+        return f"Batch({len(self.configs)} with their secrets, revision {self.revision})"
+
 
 class _Page(NamedTuple):
     groups: list[list[pb.TraderConfig]]
     last: Key
     more: bool
+
+    def __repr__(self) -> str:
+        return f"_Page({len(self.groups)} groups with their secrets, last {self.last})"
 
 
 class _Chunk(NamedTuple):
@@ -48,6 +54,9 @@ class _Chunk(NamedTuple):
     configs: list[pb.TraderConfig]
     removed: list[pb.TraderKey]
     rest: Look
+
+    def __repr__(self) -> str:
+        return f"_Chunk({len(self.configs)} with their secrets)"
 
 
 @dataclass(frozen=True, slots=True)

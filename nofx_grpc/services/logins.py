@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import structlog
 from google.protobuf.message import Message
@@ -63,17 +63,18 @@ class Proof:
     """What came of checking a password against the hash that was stored then."""
 
     user_id: str  # '' if there is no such user
-    hash: str
+    hash: str = field(repr=False)
     correct: bool
-    rehashed: str  # the hash by today's scheme, where the stored one is of an older one
+    rehashed: str = field(repr=False)  # the hash by today's scheme, where the stored one is of an older one
 
 
-class LoginToken(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class LoginToken:
     """What a login token says: whose password was right, which one that was, and until when that counts."""
 
     id: str
     user_id: str
-    password: str
+    password: str = field(repr=False)
     expires_at: datetime
 
 

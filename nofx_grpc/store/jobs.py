@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
@@ -19,7 +19,7 @@ class Job:
     run: Callable[[Connection], Any]
     savepoint: bool  # False for a function that runs no SQL
     future: asyncio.Future[tuple[Any, int]]
-    outcome: tuple[Any, int] | None = None
+    outcome: tuple[Any, int] | None = field(default=None, repr=False)
     error: Exception | None = None
     scope: revisions.Scope | None = None  # what it did, if it ended well
 

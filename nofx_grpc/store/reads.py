@@ -23,6 +23,9 @@ class Answer(NamedTuple, Generic[T]):
     value: T
     revision: int
 
+    def __repr__(self) -> str:
+        return f"Answer(revision {self.revision})"  # the value may be secret
+
 
 class Committed(NamedTuple):
     """How far the store is: its last revision, how often its keyring has changed, and which history it is in."""

@@ -77,6 +77,9 @@ class Row(NamedTuple):
     values: dict[str, Any]
     original: dict[str, Cell]
 
+    def __repr__(self) -> str:
+        return f"Row({self.key})"  # what it holds may be secret
+
 
 _TIMES: Final = (_time("created_at"), _time("updated_at"))
 

@@ -19,6 +19,9 @@ class Converted(NamedTuple):
     code: str = ""
     lossy: bool = False
 
+    def __repr__(self) -> str:
+        return f"Converted({self.code!r})"  # the value may be secret
+
 
 Convert = Callable[[Cell, Any], Converted]
 """Given a cell, and what stands for one that is NULL or cannot be used."""
