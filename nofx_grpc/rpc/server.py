@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import Message
 from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from nofx_grpc.address import UNIX
 from nofx_grpc.errors import StartError
@@ -17,12 +18,13 @@ from nofx_grpc.rpc.health import Health
 from nofx_grpc.rpc.interceptor import Gate
 from nofx_grpc.rpc.listening import affordable_connections, check_free, socket_lock
 from nofx_grpc.rpc.methods import handler
+from nofx_grpc.rpc.requests import SMALL, RequestReader
 from nofx_grpc.v1 import common_pb2
 
 _MEBIBYTE = 1024 * 1024
 _MORE_TO_BE_REFUSED = 100
 _MOST_PENDING = 10_000
-_REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+_REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].methods[0]
 
 
 class Service(Protocol):
@@ -64,7 +66,7 @@ class Server:
         names += [health.SERVICE_NAME, reflection.SERVICE_NAME]
         self._health = Health(names)
         self._server.add_generic_rpc_handlers((self._health.handlers(),))
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(GuardedReflection(gate, names), self._server)
+        self._server.add_generic_rpc_handlers((GuardedReflection(gate, names).handlers(),))
         self._lock = ExitStack()
         self._streams = gate.streams
         self.mtls_address = ""  # where clients with certificates find it, once it has started
@@ -105,17 +107,29 @@ class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc
     def __init__(self, gate: Gate, names: Iterable[str]) -> None:
         super().__init__(names)
         self._gate = gate
+        self._reader = RequestReader(_REFLECTION, SMALL)
 
-    async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        call = self._gate.call(_REFLECTION, context, reflection_pb2.ServerReflectionResponse)
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """Its one method, whose requests come as bytes, as those of all others."""
+        serialize = reflection_pb2.ServerReflectionResponse.SerializeToString
+        method: Any = grpc.stream_stream_rpc_method_handler(self.ServerReflectionInfo, None, serialize)
+        return grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, {_REFLECTION.name: method})
+
+    async def ServerReflectionInfo(self, stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+        name = f"/{reflection.SERVICE_NAME}/{_REFLECTION.name}"
+        call = self._gate.call(name, context, reflection_pb2.ServerReflectionResponse)
         try:
             call.identity = await self._gate.identify(context)
             self._gate.begin(call, context, stream=True)
             with self._gate.streams.opened(call, credential_of(context), common_pb2.PERMISSION_READ):
-                async for response in super().ServerReflectionInfo(requests, context):
+                async for response in super().ServerReflectionInfo(self._requests(stream), context):
                     yield response
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
+
+    async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for raw in stream:
+            yield await self._reader.read(raw)
 
 
 def _handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:

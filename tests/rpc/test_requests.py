@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from math import inf
+from typing import Any
 
 import grpc
 import pytest
@@ -201,3 +202,20 @@ async def test_an_append_of_many_empty_positions_is_refused_unread(service: Runn
         call_raw(service.client("engine"), APPEND, empty), Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"
     )
     assert set(refusal.violations) == {"request"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "reason"),
+    [
+        (b"\x1a\x00" * SMALL, Code.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE"),
+        (b"\xff", Code.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
+    ],
+)
+async def test_reflection_reads_no_more_than_others(
+    service: RunningService, raw: bytes, code: grpc.StatusCode, reason: str
+) -> None:
+    ask: Any = service.anonymous().channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    )
+    call = ask(iter([raw]), metadata=(("authorization", f"Bearer {service.token('viewer')}"),))
+    await refused(call.read(), code, reason)
