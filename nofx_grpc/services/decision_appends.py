@@ -41,6 +41,14 @@ class Draft(NamedTuple):
         return answer
 
 
+class Prepared(NamedTuple):
+    """A record that is ready to be committed, and its folder."""
+
+    draft: Draft
+    staged: Staged
+    folder: str
+
+
 class Appends:
     """Appends to the logs."""
 
@@ -70,10 +78,13 @@ class Appends:
         home, trader_id = self._keeping.home, request.trader_id
         owned = (await self._keeping.db.read(logs.find, trader_id)).value
         index.check_owner(owned, request.user_id, trader_id)
-        owned = await home.refresh(trader_id, owned)
-        folder = await home.folder(trader_id, owned)
-        last_cycle = owned.log.last_cycle if owned.log else 0
-        draft, staged = await asyncio.to_thread(self._prepare, request.decision, last_cycle + 1)
+        prepared = await asyncio.to_thread(self._prepare_if_current, request.decision, owned)
+        if prepared is None:
+            owned = await home.refresh(trader_id, owned)
+            folder = await home.folder(trader_id, owned)
+            prepared = await asyncio.to_thread(self._prepare, request.decision, owned, folder)
+        draft, staged, folder = prepared
+        last_cycle = draft.entry.cycle_number - 1
         made: list[tuple[pb.Decision, Appended]] = []  # one for each try at the commit
 
         def to_answer(appended: Appended) -> pb.Decision:
@@ -98,15 +109,21 @@ class Appends:
             await settle_all(self._keeping.db, trader_id)
         return answer
 
-    def _prepare(self, decision: pb.Decision, cycle: int) -> tuple[Draft, Staged]:
+    def _prepare_if_current(self, decision: pb.Decision, owned: logs.Owned) -> Prepared | None:
+        """As `_prepare`, if the log has all that came from elsewhere: a change of threads less."""
+        if owned.log is None or not self._keeping.home.is_current(owned.log):
+            return None
+        return self._prepare(decision, owned, owned.log.folder)
+
+    def _prepare(self, decision: pb.Decision, owned: logs.Owned, folder: str) -> Prepared:
         content = to_content(decision, self._keeping.now())
         if parse_time(content["timestamp"]).ns not in _NAMEABLE:
             raise InvalidArgument(Violation("decision.time", "must be between the years 1970 and 2262"))
         try:
-            draft = _draft(content, cycle)
+            draft = _draft(content, (owned.log.last_cycle if owned.log else 0) + 1)
         except NotARecord as error:
             raise InvalidArgument(Violation("decision", f"cannot be kept: {error}")) from None
-        return draft, self._keeping.home.stage(draft.body)
+        return Prepared(draft, self._keeping.home.stage(draft.body), folder)
 
 
 def _draft(content: Content, cycle: int) -> Draft:

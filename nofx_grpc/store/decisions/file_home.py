@@ -41,6 +41,9 @@ class FileHome:
     async def open(self) -> None:
         await directory.check(self._db, self.folders)
 
+    def is_current(self, log: Log) -> bool:
+        return not self._following.has_changed(log.folder)
+
     async def refresh(self, trader_id: str, owned: Owned) -> Owned:
         folder = owned.log.folder if owned.log else await self.found(trader_id)
         if folder is None or not await self._following.refresh(trader_id, folder):

@@ -60,10 +60,10 @@ class Following:
 
     async def refresh(self, trader_id: str, folder: str) -> bool:
         """Look through a folder if it may have changed; whether it may have."""
-        if not await asyncio.to_thread(self._has_changed, folder):
+        if not await asyncio.to_thread(self.has_changed, folder):
             return False
         async with self._locks.setdefault(trader_id, asyncio.Lock()):
-            if await asyncio.to_thread(self._has_changed, folder):
+            if await asyncio.to_thread(self.has_changed, folder):
                 await self._look_through(trader_id, folder)
         return True
 
@@ -93,7 +93,8 @@ class Following:
         if was_up_to_date and seen is not None:
             self._seen[folder] = seen._replace(mtime=self._folders.mtime(folder))
 
-    def _has_changed(self, folder: str) -> bool:
+    def has_changed(self, folder: str) -> bool:
+        """Whether a folder is to be looked through; not on the event loop."""
         seen = self._seen.get(folder)
         mtime, now = self._mtime(folder), time.monotonic()
         if seen is None or mtime is None or now > seen.until:

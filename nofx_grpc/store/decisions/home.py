@@ -20,6 +20,9 @@ class Home(Protocol):
     async def open(self) -> None:
         """See whether this is the home that the database knows.  Raises StartError."""
 
+    def is_current(self, log: Log) -> bool:
+        """Whether the index has all that came to a log from elsewhere; not on the event loop."""
+
     async def refresh(self, trader_id: str, owned: Owned) -> Owned:
         """Bring the index of a trader up to date with what came from elsewhere; what it has now."""
 
