@@ -2,9 +2,7 @@
 
 import asyncio
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,8 @@ from nofx_grpc.client import Client, NofxClientError, errors
 from nofx_grpc.v1 import exchanges_pb2, models_pb2, traders_pb2, users_pb2
 from tests.client.mirrors import Mirrored, mirrored, until
 from tests.client.support import AnyClient
-from tests.support.killed import Killed, killed_server
+from tests.support.places import PLACES, Servers, running
+from tests.support.processes import run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -23,7 +22,7 @@ TRADERS = ("t-1", "t-2", "t-3")
 class Fleet:
     """Traders who share a model, on a server that is killed."""
 
-    def __init__(self, place: Killed) -> None:
+    def __init__(self, place: Servers) -> None:
         self.place, self.names = place, 0
         with self.admin() as nofx:
             nofx.users.create_user(user_id="ada", user=users_pb2.User(email="ada@example.com"))
@@ -37,7 +36,7 @@ class Fleet:
 
     def admin(self) -> Client:
         """A client that the proxy does not come between."""
-        return Client(self.place.server.address, token=self.place.token("admin"))
+        return Client(self.place.direct_address, token=self.place.token("admin"))
 
     async def change_model(self) -> str:
         """Change what all traders share; its new name."""
@@ -50,21 +49,31 @@ class Fleet:
         with self.admin() as nofx:
             nofx.models.update_model(model=model)
 
-    def execute(self, *statements: str) -> None:
-        """Change the database past the service."""
-        with closing(sqlite3.connect(self.place.database, timeout=10)) as connection, connection:
-            for sql in statements:
-                connection.execute(sql)
-
     async def restart(self, how: signal.Signals, *meanwhile: str) -> None:
-        await asyncio.to_thread(self.place.end, how)
-        self.execute(*meanwhile)
+        """End the server, change the database past the service, and start it again."""
+        await asyncio.to_thread(self.place.stop, how)
+        self.place.past.execute(*((sql,) for sql in meanwhile))
         await asyncio.to_thread(self.place.start)
+
+    def back_up(self, directory: Path) -> None:
+        self._command("backup", str(directory))
+
+    def restore(self, directory: Path) -> None:
+        """Put a backup in the place of the store, as an operator does."""
+        self.place.stop(signal.SIGKILL)
+        for part in Path(self.place.env["NOFX_GRPC_DATA_DIR"]).glob("nofx.db*"):
+            part.rename(part.with_name(f"old-{part.name}"))
+        self._command("restore", str(directory))
+        self.place.start()
+
+    def _command(self, *arguments: str) -> None:
+        done = run(*arguments, env=self.place.env)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
 async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
-    async with killed_server(tmp_path, watch_bookmark_seconds="0.5", watch_poll_milliseconds="50") as place:
+    async with running(PLACES["one"](tmp_path)) as place:
         yield await asyncio.to_thread(Fleet, place)
 
 
@@ -99,21 +108,21 @@ async def catches_up(fleet: Fleet, held: Mirrored) -> None:
 async def test_it_survives_cuts_and_restarts(fleet: Fleet, held: Mirrored) -> None:
     await catches_up(fleet, held)
     for _ in range(2):
-        fleet.place.proxy.cut()
+        fleet.place.proxies[0].cut()
         await catches_up(fleet, held)
     for how in (signal.SIGKILL, signal.SIGTERM):
         await fleet.restart(how)
         await catches_up(fleet, held)
-    fleet.place.proxy.delay = 0.05
+    fleet.place.proxies[0].delay = 0.05
     await catches_up(fleet, held)
-    fleet.place.proxy.silence()
+    fleet.place.proxies[0].silence()
     await until(lambda: "silent for 5 seconds" in str(held.mirror.trouble))
-    fleet.place.proxy.speak()
+    fleet.place.proxies[0].speak()
     await catches_up(fleet, held)
 
 
 async def test_what_was_missed_is_told_however_it_was_missed(fleet: Fleet, held: Mirrored) -> None:
-    await asyncio.to_thread(fleet.place.end, signal.SIGKILL)
+    await asyncio.to_thread(fleet.place.stop, signal.SIGKILL)
     await until(lambda: isinstance(held.mirror.trouble, errors.Unavailable))
     await until(lambda: held.mirror.age > 1)
     compact = "UPDATE store_state SET compacted_revision = revision"
@@ -124,17 +133,30 @@ async def test_what_was_missed_is_told_however_it_was_missed(fleet: Fleet, held:
     held.told.clear()
     await catches_up(fleet, held)
 
-    deleted = "DELETE FROM traders WHERE id = 't-1'"
-    history = "UPDATE store_state SET history_id = 'a history after a restore', revision = 9"
-    await fleet.restart(signal.SIGKILL, deleted, history, "DELETE FROM change_log", compact)
-    await until(lambda: held.told == ["-t-1"])
-    assert held.mirror.view.revision is not None and held.mirror.view.revision.number == 9
+    later = "UPDATE store_state SET revision = revision + 50"
+    await fleet.restart(signal.SIGTERM, later, "UPDATE ai_models SET name = 'x' WHERE id = 'm'", compact)
+    await until(lambda: models(held) == {"x"} and sorted(held.told) == ["t-1", "t-3"])
     held.told.clear()
     await catches_up(fleet, held)
 
-    later = "UPDATE store_state SET revision = revision + 50"
-    await fleet.restart(signal.SIGTERM, later, "UPDATE ai_models SET name = 'x' WHERE id = 'm'", compact)
-    await until(lambda: models(held) == {"x"} and held.told == ["t-3"])
+
+async def test_a_restore(fleet: Fleet, held: Mirrored, tmp_path: Path) -> None:
+    """Of what was done since the backup nothing is left, in a history of its own."""
+    await catches_up(fleet, held)
+    old, backup = models(held), tmp_path / "backup"
+    await asyncio.to_thread(fleet.back_up, backup)
+    backed_up = held.mirror.view.revision
+    await catches_up(fleet, held)
+    with fleet.admin() as nofx:
+        nofx.traders.delete_trader(user_id="ada", id="t-2")
+    await until(lambda: held.told == ["-t-2"])
+    held.told.clear()
+
+    await asyncio.to_thread(fleet.restore, backup)
+    await until(lambda: models(held) == old and sorted(held.told) == list(TRADERS))
+    now = held.mirror.view.revision
+    assert backed_up is not None and now is not None
+    assert now.number == backed_up.number and now.history != backed_up.history
     held.told.clear()
     await catches_up(fleet, held)
 
@@ -167,7 +189,7 @@ async def test_no_reader_sees_a_part_of_a_revision(fleet: Fleet, held: Mirrored)
     looking = asyncio.create_task(look())
     for number in range(31):
         if number % 10 == 5:
-            fleet.place.proxy.cut()
+            fleet.place.proxies[0].cut()
         name = await fleet.change_model()
         if number % 5 == 0:  # so that it sees some revisions, however long it took to come back
             await sees(held, name)

@@ -43,6 +43,7 @@ def test_logs_are_put_into_a_directory_that_is_there(
     logs = tmp_path / "restored_logs"
     logs.mkdir()
     (logs / ".restoring").mkdir()  # of a restore that was killed
+    (logs / ".id").write_text("of the store that is replaced")
     before = logs.stat().st_ino
     bring_back()
     assert sorted(str(path.relative_to(logs)) for path in files(logs)) == ["t/2/decision_2.json", "t1/decision_1.json"]

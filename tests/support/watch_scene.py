@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from nofx_grpc.services.watch_messages import change_to_proto
 from nofx_grpc.store.changes import Change
 from nofx_grpc.v1 import watch_pb2 as pb
+from tests.support.places import Past
 from tests.support.watch_checks import Told, Truth, Watched, complaints
-from tests.support.watch_places import Past
 from tests.support.watching import shown_resource
 
 USERS = 4

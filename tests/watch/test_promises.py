@@ -14,9 +14,9 @@ from nofx_grpc.services.feed import Feed
 from nofx_grpc.services.subscriptions import Reached, Subscription
 from nofx_grpc.store import changes
 from nofx_grpc.store.changes import Commit
+from tests.support.places import PastSqlite
 from tests.support.service import RunningService, running_service
 from tests.support.watch_checks import CHECKERS
-from tests.support.watch_places import PastSqlite
 from tests.support.watch_run import new_seed, perform, revoke
 from tests.support.watch_scene import Run
 

@@ -9,14 +9,12 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.support.proxy import listening
+from tests.support.places import PLACES, Servers, running
 from tests.support.watch_checks import Truth
-from tests.support.watch_places import PLACES, Servers
 from tests.support.watch_run import new_seed, perform, revoke
 from tests.support.watch_scene import Run
 
@@ -29,12 +27,7 @@ MISFORTUNES = ("compact", "back up", "cut", "revoke", "slow", "restore", "fast",
 
 @pytest.fixture(params=PLACES)
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Servers]:
-    async with AsyncExitStack() as stack:
-        made = stack.enter_context(PLACES[request.param](tmp_path))
-        made.start()
-        stack.callback(made.stop, signal.SIGKILL)
-        for proxy in made.proxies:
-            await stack.enter_async_context(listening(proxy))
+    async with running(PLACES[request.param](tmp_path)) as made:
         yield made
 
 

@@ -17,6 +17,7 @@ from nofx_grpc.errors import BackupError
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.bootstrap import unlock
+from nofx_grpc.store.decisions.folders import MARK
 from nofx_grpc.store.moving.backups import DATABASE, LOGS, Manifest, check, forget, sync
 from nofx_grpc.store.moving.copy import copy_store
 from nofx_grpc.store.moving.rows import Tell
@@ -25,6 +26,7 @@ from nofx_grpc.store.schema import SchemaState, inspect_store, migrate
 from nofx_grpc.store.sqlite import SqliteBackend
 
 _STAGED_LOGS = ".restoring"
+_NO_LOGS = {_STAGED_LOGS, MARK}  # what a directory without logs may have: the mark is of the store that is replaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ def restore(directory: Path, target: Backend, logs: Path, work: Path, master_tex
     manifest = check(directory)
     if isinstance(target, SqliteBackend):
         _check_free(target)
-    if logs.exists() and any(entry.name != _STAGED_LOGS for entry in logs.iterdir()):
+    if logs.exists() and any(entry.name not in _NO_LOGS for entry in logs.iterdir()):
         raise BackupError(f"there are decision logs in {logs}: move them away")
     place = target.path if isinstance(target, SqliteBackend) else work / DATABASE
     # On the file system that they end on: a directory that is there may be one of its own.
@@ -86,6 +88,7 @@ def _put(staged: Path, logs: Path) -> Iterator[None]:
     """Put the logs into their place; if the block fails, they go again."""
     placed: list[Path] = []
     try:
+        (logs / MARK).unlink(missing_ok=True)
         if staged.exists() and not logs.exists():
             placed.append(staged.rename(logs))
         elif staged.exists():

@@ -1,4 +1,4 @@
-"""Where a run of Watch takes place: servers as processes of their own over one store, each behind a proxy."""
+"""Where clients meet servers that are killed: processes of their own over one store, each behind a proxy."""
 
 import os
 import random
@@ -6,8 +6,16 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import (
+    AbstractContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +24,7 @@ import psycopg
 
 from tests.support.postgresql import database_of, shared_server
 from tests.support.processes import ServerProcess, environment, serving
-from tests.support.proxy import Proxy
+from tests.support.proxy import Proxy, listening
 from tests.support.service import new_postgresql
 
 
@@ -101,7 +109,7 @@ class Servers:
     """Some servers over one store."""
 
     def __init__(self, past: Past, envs: list[dict[str, str]], log: Path) -> None:
-        self.past = past
+        self.past, self.env = past, envs[0]
         self._envs, self._log = envs, log
         self._running: list[tuple[ServerProcess, ExitStack]] = []
         self._addresses = [""] * len(envs)  # where each was last
@@ -112,8 +120,13 @@ class Servers:
     def address(self) -> str:
         return random.choice(self.proxies).address  # noqa: S311  # any will do
 
+    @property
+    def direct_address(self) -> str:
+        """Of the first server, past its proxy."""
+        return self._addresses[0]
+
     def token(self, role: str) -> str:
-        return (Path(self._envs[0]["NOFX_GRPC_DATA_DIR"]) / "tokens" / role).read_text()
+        return (Path(self.env["NOFX_GRPC_DATA_DIR"]) / "tokens" / role).read_text()
 
     def start(self) -> None:
         self._running = [self._begin(number) for number in range(len(self._envs))]
@@ -201,6 +214,18 @@ def replicas(directory: Path) -> Iterator[Servers]:
             yield Servers(past, envs, directory / "log")
         finally:
             past.close()
+
+
+@asynccontextmanager
+async def running(place: AbstractContextManager[Servers]) -> AsyncIterator[Servers]:
+    """The servers of a place, and their proxies, until the block ends."""
+    async with AsyncExitStack() as stack:
+        made = stack.enter_context(place)
+        made.start()
+        stack.callback(made.stop, signal.SIGKILL)
+        for proxy in made.proxies:
+            await stack.enter_async_context(listening(proxy))
+        yield made
 
 
 PLACES = {"one": contextmanager(one), "workers": contextmanager(workers), "replicas": contextmanager(replicas)}
