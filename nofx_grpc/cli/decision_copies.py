@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from nofx_grpc.decisions.names import trader_of_folder
+from nofx_grpc.decisions.names import plain_folder, spelt_folder, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.redaction import escaped
 from nofx_grpc.store.decisions.folders import Folders
@@ -56,7 +56,7 @@ class Copying:
     def all(self) -> Report:
         """Copy all folders, each to the place that its trader has or can have; what came of it."""
         for folder in all_folders(self._source.root, self.passed_over):
-            self.folder(folder, self._target.place(trader_of_folder(folder) or ""))
+            self.folder(folder, _place(self._target, trader_of_folder(folder) or ""))
         return self.report()
 
     def folder(self, folder: str, into: str) -> None:
@@ -81,3 +81,10 @@ class Copying:
             return
         self._target.put(into, name, data)
         self._copied += 1
+
+
+def _place(target: Folders, trader_id: str) -> str:
+    """The folder that a trader has on disk, or can have."""
+    plain = plain_folder(trader_id)
+    free = plain is not None and not target.is_taken(plain)
+    return target.find(trader_id) or (plain if plain is not None and free else spelt_folder(trader_id))

@@ -125,6 +125,16 @@ async def test_a_late_record_changes_so_many_others_in_one_write(db: Database) -
     assert all('"short"' in legs for legs in after) and not (await db.read(positions.is_unsettled, "t")).value
 
 
+async def test_what_is_left_to_bring_in_step_is_not_forgotten(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record that changes nothing comes before those: that the next one is right says nothing of them."""
+    await db.write(index.add, "t", "t", [busy(number) for number in range(1, 9)])
+    monkeypatch.setattr(positions, "AT_ONCE", 2)
+    await db.write(index.add, "t", "t", [busy(0)])
+    await db.write(index.add, "t", "t", [busy(1)._replace(id="decision_00000x", time_ns=0)])
+    await settle_all(db, "t")
+    assert all('"short"' in legs for legs in (await db.scan(legs_of_all)).value)
+
+
 def legs_of_all(connection: Connection) -> list[str]:
     return list(connection.exec_driver_sql("SELECT legs FROM decisions ORDER BY id").scalars())
 

@@ -101,12 +101,6 @@ class Folders:
                 return True
         return True
 
-    def place(self, trader_id: str) -> str:
-        """The folder that a trader has on disk, or can have."""
-        plain = plain_folder(trader_id)
-        free = plain is not None and not self.is_taken(plain)
-        return self.find(trader_id) or (plain if plain is not None and free else spelt_folder(trader_id))
-
     def mtime(self, folder: str) -> int:
         """When a name was last added to the folder, or taken away."""
         with self._opened(folder) as directory:

@@ -81,7 +81,7 @@ _RAISE = (
     .where(_THIS, decision_logs.c.last_cycle < bindparam("cycle"))
     .values(last_cycle=bindparam("cycle"))
 )
-_DISOWN = update(decision_logs).where(_THIS, decision_logs.c.total_cycles == 0).values(user_id="")
+_DISOWN = update(decision_logs).where(_THIS, decision_logs.c.total_cycles == 0).values(user_id="", pruned=None)
 _OWN = update(decision_logs).where(_THIS, decision_logs.c.user_id == "").values(user_id=bindparam("owner"))
 
 
@@ -126,7 +126,7 @@ def claim(connection: Connection, claims: Claims) -> None:
 
 
 def disown(connection: Connection, log_id: int) -> None:
-    """Make a log that has no records any more nobody's: it is the next one's who has a trader of this id."""
+    """Make a log without records nobody's, with nothing open: it is the next one's who has a trader of this id."""
     connection.execute(_DISOWN, {"log_id": log_id})
 
 

@@ -2,6 +2,9 @@
 
 A record that comes late, or goes, may change all that come after it.  They are brought in step a part at a time: what
 is not yet is marked, and whoever reads there replays the actions instead.
+
+Pruning changes nothing that comes after it: what was open then is kept with the log.  A record from before that, which
+comes late, changes nothing after it either.
 """
 
 import json
@@ -12,7 +15,7 @@ from sqlalchemy import Connection, Row, bindparam, select, tuple_, update
 
 from nofx_grpc.analysis.actions import load_actions
 from nofx_grpc.analysis.ledger import Ledger
-from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, Key
+from nofx_grpc.store.decisions.entries import AFTER_ALL, BEFORE_ALL, Entry, Key
 from nofx_grpc.store.decisions.tables import decision_logs, decisions
 
 AT_ONCE: Final = 500  # records that are gone through in one transaction
@@ -22,7 +25,7 @@ _PLACE = tuple_(bindparam("time_ns"), bindparam("id"))
 _TRADING = (decisions.c.log_id == bindparam("log_id"), decisions.c.trades.is_not(None))
 _BEFORE = (
     select(decisions.c.legs)
-    .where(*_TRADING, _AT < _PLACE)
+    .where(*_TRADING, _AT < _PLACE, tuple_(bindparam("after_ns"), bindparam("after_id")) < _AT)
     .order_by(decisions.c.time_ns.desc(), decisions.c.id.desc())
     .limit(1)
 )
@@ -37,11 +40,31 @@ _KEEP = (
     .where(decisions.c.log_id == bindparam("of_log"), decisions.c.id == bindparam("of_id"))
     .values(legs=bindparam("now"))
 )
-_MARK_OF = select(decision_logs.c.unsettled).where(decision_logs.c.id == bindparam("log_id"))
+_STATE = select(decision_logs.c.unsettled, decision_logs.c.pruned).where(decision_logs.c.id == bindparam("log_id"))
 _MARK_OF_TRADER = select(decision_logs.c.id, decision_logs.c.unsettled).where(
     decision_logs.c.trader_id == bindparam("trader_id")
 )
 _MARK = update(decision_logs).where(decision_logs.c.id == bindparam("log_id")).values(unsettled=bindparam("mark"))
+
+
+_SET_EDGE = update(decision_logs).where(decision_logs.c.id == bindparam("log_id")).values(pruned=bindparam("edge"))
+
+
+class Edge(NamedTuple):
+    """The last record that was pruned, and what was open after it."""
+
+    last: Key
+    legs: str
+
+    @classmethod
+    def load(cls, text: str | None) -> "Edge":
+        if text is None:
+            return cls(BEFORE_ALL, "[]")
+        last, legs = json.loads(text)
+        return cls(Key(*last), legs)
+
+    def dump(self) -> str:
+        return json.dumps(self, ensure_ascii=False)
 
 
 class Unsettled(NamedTuple):
@@ -61,20 +84,31 @@ class Unsettled(NamedTuple):
         return json.dumps(self, ensure_ascii=False)
 
     def joined(self, other: "Unsettled | None") -> "Unsettled":
-        return self if other is None else Unsettled(min(self.start, other.start), max(self.last, other.last))
+        """Both.  A right one between the two says nothing of those from the later start on."""
+        if other is None:
+            return self
+        return Unsettled(min(self.start, other.start), max(self.last, other.last, self.start, other.start))
 
 
 def open_before(connection: Connection, log_id: int, place: Key) -> Ledger:
     """What is open after the last record that comes before this place by time."""
-    mark = Unsettled.load(connection.execute(_MARK_OF, {"log_id": log_id}).scalar_one_or_none())
+    mark, edge = _state(connection, log_id)
     if mark is None or place <= mark.start:
-        return _kept_before(connection, log_id, place)
-    ledger = _kept_before(connection, log_id, mark.start)
+        return _kept_before(connection, log_id, place, edge)
+    replay = _Replay(connection, log_id, mark.start, edge)
     for row in _from(connection, log_id, mark.start):
         if Key(row.time_ns, row.id) >= place:
             break
-        ledger.apply(load_actions(row.trades))
-    return Ledger(ledger.positions)
+        replay.apply(Key(row.time_ns, row.id), row.trades)
+    return Ledger(replay.ledger_at(place).positions)
+
+
+def keep_before(connection: Connection, log_id: int, last: Key) -> None:
+    """Keep what is open after a record that is about to be pruned, with all before it."""
+    _, edge = _state(connection, log_id)
+    if last > edge.last:
+        ledger = open_before(connection, log_id, Key(last.time_ns, f"{last.id}\x01"))  # there is no id between the two
+        connection.execute(_SET_EDGE, {"log_id": log_id, "edge": Edge(last, ledger.dump()).dump()})
 
 
 def settle(connection: Connection, log_id: int, changed: Sequence[Entry]) -> bool:
@@ -86,7 +120,7 @@ def settle(connection: Connection, log_id: int, changed: Sequence[Entry]) -> boo
     places = sorted(Key(entry.time_ns, entry.id) for entry in changed if entry.trades is not None)
     if not places:
         return False
-    mark = Unsettled.load(connection.execute(_MARK_OF, {"log_id": log_id}).scalar_one())
+    mark, _ = _state(connection, log_id)
     return _go_on(connection, log_id, Unsettled(places[0], places[-1]).joined(mark), mark)
 
 
@@ -113,13 +147,13 @@ def _go_on(connection: Connection, log_id: int, wanted: Unsettled, mark: Unsettl
 
 def _rewrite(connection: Connection, log_id: int, wanted: Unsettled) -> Unsettled | None:
     """Replay as many records as are gone through at one time; what is left of them."""
-    ledger, differing, left = _kept_before(connection, log_id, wanted.start), [], None
+    _, edge = _state(connection, log_id)
+    replay, differing, left = _Replay(connection, log_id, wanted.start, edge), [], None
     for number, (time_ns, id, trades, legs) in enumerate(_from(connection, log_id, wanted.start, AT_ONCE + 1)):
         if number == AT_ONCE:
             left = Unsettled(Key(time_ns, id), wanted.last)
             break
-        ledger.apply(load_actions(trades))
-        now = ledger.dump()
+        now = replay.apply(Key(time_ns, id), trades).dump()
         if now != legs:
             differing.append({"of_log": log_id, "of_id": id, "now": now})
         elif (time_ns, id) >= wanted.last:
@@ -129,9 +163,34 @@ def _rewrite(connection: Connection, log_id: int, wanted: Unsettled) -> Unsettle
     return left
 
 
-def _kept_before(connection: Connection, log_id: int, place: Key) -> Ledger:
-    legs = connection.execute(_BEFORE, {"log_id": log_id} | place._asdict()).scalar_one_or_none()
-    return Ledger.load(legs) if legs else Ledger()
+class _Replay:
+    """What is open along the records from a place on; it begins anew after what was pruned."""
+
+    def __init__(self, connection: Connection, log_id: int, start: Key, edge: Edge) -> None:
+        self._edge = edge if start <= edge.last else None  # which is yet to come
+        self._ledger = _kept_before(connection, log_id, start, edge)
+
+    def apply(self, place: Key, trades: str) -> Ledger:
+        ledger = self.ledger_at(place)
+        ledger.apply(load_actions(trades))
+        return ledger
+
+    def ledger_at(self, place: Key) -> Ledger:
+        if self._edge is not None and place > self._edge.last:
+            self._ledger, self._edge = Ledger.load(self._edge.legs), None
+        return self._ledger
+
+
+def _kept_before(connection: Connection, log_id: int, place: Key, edge: Edge) -> Ledger:
+    if place <= edge.last:
+        edge = Edge.load(None)
+    values = {"log_id": log_id, "after_ns": edge.last.time_ns, "after_id": edge.last.id} | place._asdict()
+    return Ledger.load(connection.execute(_BEFORE, values).scalar_one_or_none() or edge.legs)
+
+
+def _state(connection: Connection, log_id: int) -> tuple[Unsettled | None, Edge]:
+    row = connection.execute(_STATE, {"log_id": log_id}).one_or_none()
+    return (None, Edge.load(None)) if row is None else (Unsettled.load(row.unsettled), Edge.load(row.pruned))
 
 
 def _from(

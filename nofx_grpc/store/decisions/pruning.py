@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from nofx_grpc.store.decisions import entries, index, logs
+from nofx_grpc.store.decisions import entries, index, logs, positions
 from nofx_grpc.store.decisions.entries import AFTER_ALL, BEFORE_ALL, Entry, Key, Span
 
 AT_ONCE: Final = 500  # deleted in one transaction
@@ -35,6 +35,7 @@ class Pruned:
     remaining_count: int = 0
     remaining_bytes: int = 0
     ids: list[str] = field(default_factory=list)  # of the deleted
+    last: Key | None = None  # of them
 
     def take(self, entry: Entry) -> None:
         self.deleted_count += 1
@@ -42,12 +43,15 @@ class Pruned:
         self.remaining_count -= 1
         self.remaining_bytes -= entry.size_bytes
         self.ids.append(entry.id)
+        self.last = Key(entry.time_ns, entry.id)
 
 
 def prune(connection: Connection, trader_id: str, limits: Limits) -> Pruned:
     """Take the oldest records that are beyond the limits out of the index, as many as are deleted at one time."""
     chosen = _chosen(connection, trader_id, limits, AT_ONCE)
     if (log := logs.find(connection, trader_id).log) is not None:
+        if chosen.last is not None:
+            positions.keep_before(connection, log.id, chosen.last)
         (index.clear if limits.newest_too else index.remove)(connection, log.id, chosen.ids)
     return chosen
 

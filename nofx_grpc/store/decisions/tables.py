@@ -37,6 +37,7 @@ decision_logs = Table(
     _count("closes"),
     _count("partial_closes"),
     _count("size_bytes"),
+    Column("pruned", ByteOrderedText),  # what was open after the last record that was pruned, and which that was
     Column("unsettled", ByteOrderedText),  # the records whose `legs` may be wrong; NULL for none
     Index(None, "folded_folder"),
     Index(None, "user_id"),
