@@ -58,7 +58,7 @@ async def place(tmp_path: Path, synchronous: bool) -> AsyncIterator[Place]:
             env = environment(
                 tmp_path / f"data{number}",
                 database_url=made.url,
-                database_statement_seconds="3",
+                decision_logs="database",
                 DATA_ENCRYPTION_KEY="11" * 32,
             )
             return stack.enter_context(serving(env, tmp_path / f"log{number}"))
@@ -99,6 +99,22 @@ async def stop_a_server(place: Place) -> None:
     place.servers[0].signal(signal.SIGTERM)
 
 
+async def freeze_a_server(place: Place) -> None:
+    """In the middle of a write, which all others wait for."""
+    held = (
+        "SELECT count(*) FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE relation = 'store_state'::regclass"
+        " AND mode = 'RowShareLock' AND state LIKE 'idle in transaction%' AND state_change < now() - interval '0.1 s'"
+    )
+    for _ in range(200):
+        place.servers[0].signal(signal.SIGSTOP)
+        await asyncio.sleep(0.2)
+        if place.node.execute(held) != [(0,)]:
+            return
+        place.servers[0].signal(signal.SIGCONT)
+        await asyncio.sleep(0.05)
+    raise AssertionError("it was never caught in the middle of a write")
+
+
 async def fail_over(place: Place) -> None:
     await asyncio.to_thread(place.cluster.fail_over)
 
@@ -110,6 +126,7 @@ FAULTS: dict[str, Callable[[Place], Awaitable[None]]] = {
     "connections are cut": cut_connections,
     "a server is killed": kill_a_server,
     "a server is stopped": stop_a_server,
+    "a server is frozen": freeze_a_server,
     "the primary is lost, with synchronous replication": fail_over,
 }
 
@@ -123,6 +140,8 @@ async def test_nothing_is_lost_and_nothing_done_twice(place: Place, fault: Calla
     await place.load.reach(200)
     await place.load.stop()
     check(place.node, place.load)
+    if fault is freeze_a_server:
+        assert not place.load.refused["STORE_UNAVAILABLE"], "it lost its turn before anybody had waited for too long"
     promoted = fault is fail_over
     assert (place.history()[0] != history) == promoted
     print(

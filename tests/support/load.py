@@ -4,11 +4,13 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
+from nofx_grpc.v1 import beta_codes_pb2
 from nofx_grpc.v1 import exchanges_pb2 as pb
 from tests.support.service import Client, refusal_of
 
@@ -23,7 +25,9 @@ _AGAIN = {
 
 @dataclass
 class Load:
-    """Creates exchanges of the user `default` at all servers; what was answered, and what was refused meanwhile."""
+    """Creates exchanges of the user `default`, and beta codes, at all servers; what was answered, and what was refused
+    meanwhile.
+    """
 
     addresses: Sequence[str]
     token: str
@@ -31,6 +35,7 @@ class Load:
     writers: int = 8
     size: int = 20  # of the key of an exchange
     acknowledged: dict[str, int] = field(default_factory=dict)  # id -> revision
+    codes: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)  # by reason, or by code where gRPC itself refused
     longest_wait: float = 0.0  # between two answers, whoever got them
     _last: float = 0.0
@@ -51,7 +56,8 @@ class Load:
         self._last = time.monotonic()
         clients = [Client(address, self.token) for address in self.addresses]
         try:
-            await asyncio.gather(*(self._write(clients, number) for number in range(self.writers)))
+            writing = [self._write(clients, number) for number in range(self.writers)]
+            await asyncio.gather(*writing, self._generate(clients))
         finally:
             for client in clients:
                 await client.close()
@@ -69,7 +75,7 @@ class Load:
             await self._task  # which raises what has ended it
 
     async def _write(self, clients: list[Client], writer: int) -> None:
-        turn = writer
+        calls = [client.exchanges.CreateExchange for client in clients]
         number = 0
         while not self._stopping:
             number += 1
@@ -80,22 +86,32 @@ class Load:
                 exchange=exchange,
                 request_id=str(uuid.uuid4()),
             )
-            while (answer := await self._try(clients[turn % len(clients)], request)) is None:
-                turn += 1
-                await asyncio.sleep(0.1)
-            now = time.monotonic()
-            self.longest_wait, self._last = max(self.longest_wait, now - self._last), now
-            self.acknowledged[request.exchange_id] = answer.revision
+            self.acknowledged[request.exchange_id] = (await self._answer(calls, writer, request)).revision
 
-    async def _try(self, client: Client, request: pb.CreateExchangeRequest) -> pb.Exchange | None:
+    async def _generate(self, clients: list[Client]) -> None:
+        """What would be made a second time if a repeat was done again: nothing in the request says what is made."""
+        calls = [client.beta_codes.GenerateBetaCodes for client in clients]
+        while not self._stopping:
+            request = beta_codes_pb2.GenerateBetaCodesRequest(count=1, request_id=str(uuid.uuid4()))
+            self.codes += [made.code for made in (await self._answer(calls, 0, request)).beta_codes]
+
+    async def _answer(self, calls: Sequence[Callable[..., Awaitable[Any]]], turn: int, request: Any) -> Any:
+        """The answer to a request that is sent to one server after the other until there is one."""
+        while (answer := await self._try(calls[turn % len(calls)](request, timeout=5))) is None:
+            turn += 1
+            await asyncio.sleep(0.1)
+        now = time.monotonic()
+        self.longest_wait, self._last = max(self.longest_wait, now - self._last), now
+        return answer
+
+    async def _try(self, call: Awaitable[Any]) -> Any:
         try:
-            answer: pb.Exchange = await client.exchanges.CreateExchange(request, timeout=5)
+            return await call
         except grpc.aio.AioRpcError as error:
             if error.code() not in _AGAIN:
                 raise AssertionError(f"{error.code()}: {error.details()} {refusal_of(error)}") from error
             self.refused[_named(error)] += 1
             return None
-        return answer
 
 
 def _named(error: grpc.aio.AioRpcError) -> str:
