@@ -16,10 +16,13 @@ _MOST_SECONDS = 4.0
 def pauses() -> Iterator[float]:
     """How long to wait before each further try: up to three seconds together, enough for a database to restart.
 
-    Jittered, so that those who failed together do not come back together.  Where the tries themselves take long, there
-    are fewer: callers give up, too.
+    Jittered, so that those who failed together do not come back together.  Where the tries themselves take long, from
+    the first one on, there are fewer: callers give up, too.
     """
-    until = time.monotonic() + _MOST_SECONDS
+    return _pauses(time.monotonic() + _MOST_SECONDS)  # of now, and not of when the first try has failed
+
+
+def _pauses(until: float) -> Iterator[float]:
     for retry in range(_RETRIES):
         if time.monotonic() > until:
             return

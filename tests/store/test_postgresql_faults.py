@@ -144,6 +144,15 @@ def test_where_each_try_takes_long_there_are_fewer(monkeypatch: pytest.MonkeyPat
     assert len(list(retry.pauses())) == 2
 
 
+def test_a_first_try_that_took_long_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As to connect does where a host takes the connection and says nothing."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    left = retry.pauses()
+    now[0] = 5.0
+    assert list(left) == []
+
+
 async def test_a_read_cut_in_the_middle_is_done_again(database: Database, store: Store) -> None:
     for way in (database.read, database.scan):
         cuts = iter([True, False])
