@@ -17,6 +17,7 @@ from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_messages import to_content, to_proto
+from nofx_grpc.services.decision_portions import shorten
 from nofx_grpc.store.decisions import index, logs
 from nofx_grpc.store.decisions.entries import Entry, entry_of
 from nofx_grpc.store.decisions.home import Staged
@@ -133,6 +134,7 @@ def _draft(content: Content, cycle: int) -> Draft:
     known = facts(kept)
     id = record_id(known.time_ns, cycle)
     answer = to_proto(kept, pb.DECISION_VIEW_BASIC)
+    shorten(answer)
     return Draft(body, entry_of(id, known, size=len(body)), answer)
 
 

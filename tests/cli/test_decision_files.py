@@ -15,7 +15,9 @@ import pytest
 
 from nofx_grpc.cli import decision_files
 from nofx_grpc.settings import Settings
+from tests.decisions.performance import statistics
 from tests.decisions.support import SAMPLE, Logs, record
+from tests.support.clock import FakeClock
 from tests.support.processes import COMMAND, environment, run
 from tests.support.service import running_service
 
@@ -73,6 +75,26 @@ def test_reindex_sees_what_changed(data_dir: Path) -> None:
     assert report.counts == {"traders": 3, "records": COUNT - 2 + 1, "unreadable_files": 1}
     shutil.rmtree(root / "new")
     assert decision_files.reindex(settings).counts["records"] == COUNT - 2
+
+
+async def test_reindex_sees_an_edit_that_leaves_the_size(
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str]
+) -> None:
+    """Of a record that was written here, before any reindex and after one; what did not change does not come anew."""
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = await Logs.of(service)
+        made = [(await logs.append()).id for _ in range(3)]
+        await logs.home.settle()
+        settings = settings_of(service.data_dir, **database_env)
+        for failed, id in enumerate(made[:2], 1):
+            path = logs.root / "t" / f"{id}.json"
+            path.write_text(path.read_text().replace('"success": true', '"success":false'))
+            assert (await asyncio.to_thread(decision_files.reindex, settings)).counts["records"] == 3
+            assert (await statistics(logs)).failed_cycles == failed
+            serials = "SELECT d.serial FROM decisions d JOIN decision_logs l ON l.id = d.log_id WHERE l.trader_id = 't'"
+            assert sorted(row[0] for row in await service.rows(serials))[-1] == 3 + failed
+        times = await service.rows("SELECT count(*) FROM decisions WHERE mtime_ns = 0")
+        assert times[0][0] == 0
 
 
 async def test_reindex_beside_a_server(tmp_path: Path) -> None:

@@ -80,6 +80,12 @@ async def test_a_page_does_not_read_without_end(files: Logs, monkeypatch: pytest
     assert [len(page.decisions) for page in pages] == [2, 2, 1]
 
 
+async def test_the_answer_to_an_append_has_a_bound_too(logs: Logs) -> None:
+    """Numbers are written out: what came in 900 KB would leave in more than 3 MB."""
+    made = await logs.append(extra_json='{"x": [' + "1e15," * 180_000 + "0]}")
+    assert made.shortened and made.cycle_number == 1 and not made.extra_json and made.id in await logs.ids()
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [

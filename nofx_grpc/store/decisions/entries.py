@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Select, bindparam, delete, select, tuple_
+from sqlalchemy import Connection, Select, bindparam, delete, select, tuple_, update
 
 from nofx_grpc.analysis.actions import Kind, dump_actions, load_actions
 from nofx_grpc.decisions.names import cycle_of
@@ -25,6 +25,10 @@ class Entry(NamedTuple):
     unrealized_profit: float
     trades: str | None
     serial: int = 0
+
+    def says_the_same(self, other: "Entry") -> bool:
+        """Whether two are alike but for the time of the file, and when they came."""
+        return self._replace(mtime_ns=0, serial=0) == other._replace(mtime_ns=0, serial=0)
 
 
 class Counts(NamedTuple):
@@ -80,6 +84,11 @@ _STAMPS = (
 )
 _SOME = select(*_COLUMNS).where(_OF_LOG, decisions.c.id.in_(bindparam("ids", expanding=True)))
 _DELETE = delete(decisions).where(_OF_LOG, decisions.c.id.in_(bindparam("ids", expanding=True)))
+_NOTE_TIME = (
+    update(decisions)
+    .where(decisions.c.log_id == bindparam("of_log"), decisions.c.id == bindparam("of_id"))
+    .values(mtime_ns=bindparam("now"))
+)
 BEFORE_ALL = Key(-1, "")
 AFTER_ALL = Key(2**63 - 1, "\U0010ffff")
 
@@ -116,6 +125,12 @@ def insert(connection: Connection, log_id: int, entries: Sequence[Entry], *, aft
     """Put entries into the index, with the serials that follow `after`."""
     rows = [{"log_id": log_id} | entry._asdict() | {"serial": after + n} for n, entry in enumerate(entries, 1)]
     insert_rows(connection, decisions, rows)
+
+
+def note_times(connection: Connection, log_id: int, entries: Sequence[Entry]) -> None:
+    """Write down when the files of records were changed last."""
+    rows = [{"of_log": log_id, "of_id": entry.id, "now": entry.mtime_ns} for entry in entries]
+    connection.execute(_NOTE_TIME, rows)
 
 
 def delete_some(connection: Connection, log_id: int, ids: Sequence[str]) -> list[Entry]:

@@ -207,7 +207,7 @@ class _Look:
         """Bring the index in step with a part of the folder."""
         here = set(there)
         gone = await self._gone([id for id in known if id not in here])
-        changed = await asyncio.to_thread(self._changed, there, known) if self._thorough else set()
+        changed = await self._changed(there, known) if self._thorough else set()
         if self._log_id is not None and (gone or changed):
             await self._db.write(index.remove, self._log_id, [*gone, *changed])
         came = [id + SUFFIX for id in there if id not in known or id in changed]
@@ -233,14 +233,25 @@ class _Look:
         """Those of these names that are not in the folder."""
         return [name for name in names if not self._folders.has(self._folder, name)]
 
-    def _changed(self, there: list[str], known: dict[str, Stamp]) -> set[str]:
-        """The records whose files are not what they were; a file that was written here has no time in the index."""
-        changed = set()
-        for id in there:
-            was, now = known.get(id), stamp_of(self._folders, self._folder, id + SUFFIX)
-            if was is not None and now is not None and now != was._replace(mtime_ns=was.mtime_ns or now.mtime_ns):
-                changed.add(id)
-        return changed
+    async def _changed(self, there: list[str], known: dict[str, Stamp]) -> set[str]:
+        """The records of which the index has something else than their files.
+
+        Where only the file's time is another, it is noted: of one that was written here the index has none yet.
+        """
+        ids = await asyncio.to_thread(self._restamped, there, known)
+        if self._log_id is None or not ids:
+            return set()
+        was = {entry.id: entry for entry in (await self._db.scan(entries.some, self._log_id, ids)).value}
+        read = await asyncio.to_thread(self._read_all, [id + SUFFIX for id in ids], {})
+        same = [entry for entry in read[0] if entry.id in was and entry.says_the_same(was[entry.id])]
+        if same:
+            await self._db.write(entries.note_times, self._log_id, same)
+        return set(ids) - {entry.id for entry in same}
+
+    def _restamped(self, there: list[str], known: dict[str, Stamp]) -> list[str]:
+        """The records whose files are not as old, or as large, as they were."""
+        stamps = {id: stamp_of(self._folders, self._folder, id + SUFFIX) for id in there if id in known}
+        return [id for id, now in stamps.items() if now is not None and now != known[id]]
 
     async def _read(self, names: Sequence[str]) -> None:
         """Read files into the index, but those that were no records and are what they were."""
