@@ -199,6 +199,17 @@ async def test_the_database_keeps_a_body_until_its_name_is_durable(
     assert await files.ids() == [made[1].id, made[0].id]
 
 
+async def test_a_name_that_power_loss_takes_away_comes_back(files: Logs) -> None:
+    """The commit was durable, and the file's name was not yet."""
+    made = await files.append(request_id="r")
+    path = files.root / "t" / f"{made.id}.json"
+    written = path.read_bytes()
+    path.unlink()
+    files.home._following._seen.clear()  # as a new process has it
+    assert await files.append(request_id="r") == made
+    assert path.read_bytes() == written and await files.ids() == [made.id]
+
+
 async def test_what_was_changed_before_a_restart_is_left_as_it_is(files: Logs) -> None:
     made = await files.append()
     path = files.root / "t" / f"{made.id}.json"
