@@ -124,17 +124,20 @@ async def test_streams_that_are_never_read(place: Scene) -> None:
         assert client.served() and same.served(), "streams leave room for calls"
 
 
-@pytest.mark.parametrize("role", ["", "viewer"])
-async def test_large_messages_that_stop_short_of_their_end(place: Scene, role: str) -> None:
-    """Nothing is taken without a credential; with one, of so many at a time that it fits."""
+@pytest.mark.parametrize(
+    ("path", "role", "most"),
+    [(PATH, "", 8), (PATH, "viewer", AT_ONCE + 8), (CHECK, "", AT_ONCE + 8)],
+    ids=["nobody", "viewer", "health"],
+)
+async def test_large_messages_that_stop_short_of_their_end(place: Scene, path: str, role: str, most: int) -> None:
+    """Nothing is taken without a credential; with one, or by the health service, so little at a time that it fits."""
     before, token = place.resident_kib(), place.server.token(role).strip() if role else ""
-    with closing(Uploads(place.server.address, PATH, token)) as uploads:
+    with closing(Uploads(place.server.address, path, token)) as uploads:
         async with good_client(place) as client:
             await asyncio.to_thread(uploads.begin, CALLS_OF_PRINCIPAL, LARGEST)
-            await asyncio.to_thread(uploads.send, 2.5)  # before any has had its time
+            await asyncio.to_thread(uploads.send, 2.5)  # before any with a token has had its time
             grown = place.resident_kib() - before
     assert client.served(), client.outcomes
-    most = AT_ONCE + 8 if role else 8  # besides what the window of a stream holds
     assert uploads.sent < most * LARGEST
     assert grown < MOST_GROWTH_KIB
 
