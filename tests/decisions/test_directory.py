@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import grpc
 import pytest
 
 from nofx_grpc.app import build_app
@@ -13,7 +14,7 @@ from nofx_grpc.errors import StartError
 from nofx_grpc.settings import Settings
 from tests.decisions.support import Logs
 from tests.support.clock import FakeClock
-from tests.support.service import running_service
+from tests.support.service import refused, running_service
 
 ELSEWHERE = "not the directory which has the decision logs of this database.*NOFX_GRPC_DECISION_LOGS=database"
 
@@ -118,6 +119,8 @@ async def test_a_directory_that_goes_while_the_server_runs_loses_nothing(
         logs.root.mkdir()  # the place where it was mounted
         with pytest.raises(Exception, match="the directory of the decision logs is missing"):
             await logs.page()
+        await refused(logs.append("u"), grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+        assert not list(logs.root.iterdir()) and await logs.counted("u") == 0
         logs.root.rmdir()
         (tmp_path / "away").rename(logs.root)
         assert await logs.ids() == [made.id]

@@ -138,7 +138,8 @@ class Folders:
     def stage(self, data: bytes) -> str:
         """Write a file into `.pending`; its name there.  It is not durable yet."""
         token = secrets.token_hex(12)
-        with _explained(), self._opened(PENDING, make=True) as directory:
+        # Nothing is begun in the place where the root should be mounted.
+        with _explained(), self._opened(PENDING, make=not self.mark or self.is_there()) as directory:
             try:
                 with os.fdopen(os.open(token, _NEW, 0o600, dir_fd=directory), "wb") as file:
                     file.write(data)
