@@ -70,6 +70,9 @@ class Health:
         try:
             async with asyncio.timeout(seconds):
                 raw = await context.read()
+            if raw is not grpc.aio.EOF and len(raw) > MOST_ASKED_BYTES:
+                text = f"the request has {len(raw)} bytes; at most {MOST_ASKED_BYTES} are accepted"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
             return "" if raw is grpc.aio.EOF else pb.HealthCheckRequest.FromString(raw).service
         except TimeoutError:
             text = f"the request did not arrive within {seconds:g} seconds"
