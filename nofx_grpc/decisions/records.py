@@ -12,6 +12,7 @@ from nofx_grpc.decisions.times import Moment, parse_time
 
 MOST_BYTES: Final = 16 * 1024 * 1024  # of a record; more is no record, and would be dear to hold in memory
 _MOST_NESTED: Final = 100  # levels; deeper ones could be read and not be written again
+_CONTAINERS: Final = frozenset({dict, list})
 _INT64: Final = range(-(2**63), 2**63)
 DURATION: Final = range(-315_576_000_000_000, 315_576_000_000_001)  # milliseconds that a Duration can hold
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -119,10 +120,10 @@ def _finite(text: str) -> float:
 
 
 def _is_nested_too_deeply(content: Any) -> bool:
-    level = [content]
+    level = [content] if type(content) in _CONTAINERS else []
     for _ in range(_MOST_NESTED):
-        values = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list))
-        level = [value for inner in values for value in inner]
+        insides = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [value for inside in insides for value in inside if type(value) in _CONTAINERS]
         if not level:
             return False
     return True
@@ -204,7 +205,7 @@ _SCALARS: Final[dict[Holds, tuple[Callable[[Any], bool], str]]] = {
     Holds.FLAG: (lambda value: isinstance(value, bool), "true or false"),
     Holds.INTEGER: (is_integer, "a whole number of 64 bits"),
     Holds.NUMBER: (is_number, "a number"),
-    Holds.TIME: (is_time, "a time as in 2025-11-18T11:10:05.707586713+08:00"),
+    Holds.TIME: (is_time, "a time of the years 1 to 9999 as in 2025-11-18T11:10:05.707586713+08:00"),
     Holds.MILLISECONDS: (lambda value: is_integer(value) and value in DURATION, "a number of milliseconds"),
 }
 
