@@ -51,12 +51,13 @@ async def test_a_file_that_is_damaged_is_told_of_by_a_stream(files: Logs) -> Non
 async def test_names_that_are_no_text_are_told_of_once(files: Logs) -> None:
     """The second one looks as the first is shown."""
     files.put(NAME, record())
-    for name in (b"x\xff.json", rb"x\udcff.json", b"y\xfe"):
+    long = b"\xff" * 200  # as it is shown it is longer than any name
+    for name in (b"x\xff.json", rb"x\udcff.json", b"y\xfe", long):
         (files.root / "t" / os.fsdecode(name)).write_bytes(b"")
     for n in range(4):
         page = await files.page()
-        assert {file.name for file in page.unreadable_files.files} == {r"x\udcff.json", r"y\udcfe"}
-        assert page.unreadable_files.count == 2 and len(page.decisions) == n + 1
+        assert {file.name for file in page.unreadable_files.files} == {r"x\udcff.json", r"y\udcfe", r"\udcff" * 200}
+        assert page.unreadable_files.count == 3 and len(page.decisions) == n + 1
         files.put(f"decision_20251118_10000{n}_cycle{n + 2}.json", record(n + 2))
     for other in (files.root / "t").iterdir():
         if not other.name.startswith("decision"):

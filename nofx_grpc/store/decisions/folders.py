@@ -224,7 +224,7 @@ class Folders:
         """Whether there is something of this name."""
         try:
             self.stamp(folder, name)
-        except FileNotFoundError:
+        except OSError:  # it may be too long for a name, too
             return False
         return True
 
