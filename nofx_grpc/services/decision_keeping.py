@@ -47,8 +47,15 @@ class DecisionKeeping:
         return found
 
     async def claims(self, trader_ids: Sequence[str]) -> logs.Claims:
-        """What is to be known of traders that are deleted, so that their records stay their user's."""
-        return {trader_id: await self.home.found(trader_id) for trader_id in trader_ids}
+        """What is to be known of traders that are deleted, so that their records stay their user's.
+
+        Raises StoreUnavailable if it cannot be told whether there are any.
+        """
+        found: dict[str, str | None] = {}
+        for trader_id in trader_ids:
+            log = (await self.db.read(logs.find, trader_id)).value.log
+            found[trader_id] = None if log else await self.home.found(trader_id)
+        return found
 
     async def whole(self, log: Log, entry: Entry, view: pb.DecisionView.ValueType) -> pb.Decision | None:
         """A record, however large it is; None if it was deleted meanwhile, or is no record any more."""

@@ -52,6 +52,20 @@ async def test_records_from_before_the_trader_are_its_users(
     await refused(files.page("t", "bob"), *NOT_FOUND)
 
 
+@DELETIONS
+async def test_who_has_the_records_is_asked_of_the_disk_that_has_them(
+    files: Logs, delete: Callable[[Logs], Awaitable[None]]
+) -> None:
+    """While it is not there nobody can say, so the trader stays."""
+    files.put(NAME, record())
+    away = files.root.rename(files.root.with_name("away"))
+    with pytest.raises(grpc.aio.AioRpcError, match="directory of the decision logs is missing"):
+        await delete(files)
+    away.rename(files.root)
+    await delete(files)
+    assert len(await files.ids("t", "alice")) == 1
+
+
 async def test_a_trader_without_records_leaves_nothing(logs: Logs) -> None:
     await delete_trader(logs)
     await logs.add_trader("t", "bob")

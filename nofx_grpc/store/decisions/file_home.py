@@ -13,7 +13,7 @@ import structlog
 
 from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
-from nofx_grpc.errors import NofxError
+from nofx_grpc.errors import NofxError, StoreUnavailable
 from nofx_grpc.store.decisions import bodies, directory, logs
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.folders import Folders
@@ -51,7 +51,13 @@ class FileHome:
         return (await self._db.read(logs.find, trader_id)).value
 
     async def found(self, trader_id: str) -> str | None:
-        return await asyncio.to_thread(self.folders.find, trader_id)
+        def find() -> str | None:
+            found = self.folders.find(trader_id)
+            if found is None and self.folders.mark and not self.folders.is_there():
+                raise StoreUnavailable("the directory of the decision logs is missing")
+            return found
+
+        return await asyncio.to_thread(find)
 
     async def folder(self, trader_id: str, owned: Owned) -> str:
         if owned.log is not None:

@@ -27,7 +27,7 @@ class Home(Protocol):
         """Bring the index of a trader up to date with what came from elsewhere; what it has now."""
 
     async def found(self, trader_id: str) -> str | None:
-        """The folder that a trader has on disk; None if it has none."""
+        """The folder that a trader has on disk; None if it has none.  Raises StoreUnavailable if nobody can tell."""
 
     async def folder(self, trader_id: str, owned: Owned) -> str:
         """The folder of a trader, which may not be there yet."""

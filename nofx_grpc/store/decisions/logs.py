@@ -39,7 +39,7 @@ class Owned(NamedTuple):
         return (self.log.user_id if self.log else "") or self.trader_user_id or ""
 
 
-# The folders of traders by their ids, None for one that has none on disk.
+# The folders of traders without a log by their ids, None for one that has none on disk.
 Claims = Mapping[str, str | None]
 
 
