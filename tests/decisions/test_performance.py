@@ -69,14 +69,14 @@ async def test_a_record_that_comes_late_is_put_where_it_belongs(logs: Logs) -> N
     assert ([found.pnl for found in after.actual.recent_trades], after.unmatched_closes) == ([20], 0)
 
 
-async def test_what_is_pruned_is_in_no_number(logs: Logs) -> None:
+async def test_what_is_pruned_is_not_counted_and_what_it_opened_is_known(logs: Logs) -> None:
     await trade(logs, 0, "open_long BTC 2@100")
     await trade(logs, 1, "partial_close BTC 1@200")
     await trade(logs, 2, "close_long BTC 0@110")
     assert (await statistics(logs)).total_open_positions == 1
     await logs.prune(keep_count=1)
     found, counted = await performance(logs), await statistics(logs)
-    assert (found.cycles, found.actual.total_trades, found.unmatched_closes) == (1, 0, 1)
+    assert ([made.pnl for made in found.actual.recent_trades], found.cycles, found.unmatched_closes) == ([110], 1, 0)
     assert (counted.total_cycles, counted.total_open_positions, counted.total_close_positions) == (1, 0, 1)
     assert (counted.total_partial_closes, counted.first_time) == (0, counted.last_time)
 
