@@ -62,15 +62,27 @@ class Appends:
 
         Raises InvalidArgument, NotFound, FailedPrecondition, StoreFull, StoreUnavailable.
         """
-        async with self._locks.setdefault(request.trader_id, asyncio.Lock()):
-            while True:
-                try:
-                    # Who has gone away meanwhile leaves nothing half done: what was committed gets its name.
-                    answer = await asyncio.shield(self._append_next(request, call))
-                except logs.Moved:
-                    continue
-                self._keeping.announce(request.trader_id)
-                return answer
+        lock = self._locks.setdefault(request.trader_id, asyncio.Lock())
+
+        def done(task: asyncio.Task[pb.Decision]) -> None:
+            lock.release()
+            if not task.cancelled():
+                task.exception()  # taken note of, where whoever called has gone
+
+        await lock.acquire()
+        # Who goes away meanwhile leaves nothing half done: what was committed gets its name, and the next waits for it.
+        appending = asyncio.create_task(self._append_in_turn(request, call))
+        appending.add_done_callback(done)
+        return await asyncio.shield(appending)
+
+    async def _append_in_turn(self, request: pb.AppendDecisionRequest, call: Call) -> pb.Decision:
+        while True:
+            try:
+                answer = await self._append_next(request, call)
+            except logs.Moved:
+                continue
+            self._keeping.announce(request.trader_id)
+            return answer
 
     async def _append_next(self, request: pb.AppendDecisionRequest, call: Call) -> pb.Decision:
         """Append a record after the last one that there is now.  Raises as `append`, and Moved if it is not the last

@@ -179,24 +179,27 @@ async def test_what_is_refused_leaves_nothing(files: Logs) -> None:
 
 
 async def test_who_goes_away_leaves_nothing_half_done(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    reached, go_on = asyncio.Event(), asyncio.Event()
+    reached: list[Staged] = []
+    go_on = asyncio.Event()
     make_durable = files.home.make_durable
 
     async def slowly(staged: Staged) -> None:
-        reached.set()
+        reached.append(staged)
         await go_on.wait()
         await make_durable(staged)
 
     monkeypatch.setattr(files.home, "make_durable", slowly)
     call = asyncio.ensure_future(files.append())
-    await reached.wait()
     await until(files.counted)
     call.cancel()
     with suppress(asyncio.CancelledError):
         await call
-    await asyncio.sleep(0.1)  # until the server has heard of it
+    following = asyncio.ensure_future(files.append())
+    await asyncio.sleep(0.2)  # until the server has heard of both
+    assert len(reached) == 1, "one at a time"
     go_on.set()
-    await until(lambda: files_named(files))
+    assert (await following).cycle_number == 2
+    assert await files_named(files) == 2
     assert list((files.root / ".pending").iterdir()) == []
 
 

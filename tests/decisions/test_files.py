@@ -4,6 +4,8 @@ import asyncio
 import os
 import resource
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -239,3 +241,18 @@ async def test_many_readers_of_a_folder_that_grows(files: Logs) -> None:
             counts = await asyncio.gather(*(files.ids() for _ in range(5)))
             assert {len(ids) for ids in counts} == {n}
     stream.cancel()
+
+
+async def test_a_folder_is_listed_off_the_event_loop(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed_by: set[int] = set()
+    names = Folders.names
+
+    def noted(self: Folders, folder: str) -> Iterator[str]:
+        for name in names(self, folder):
+            listed_by.add(threading.get_ident())
+            yield name
+
+    monkeypatch.setattr(Folders, "names", noted)
+    files.put(NAME, record(1, "2025-11-18T10:00:00Z"))
+    await files.page()
+    assert listed_by and threading.get_ident() not in listed_by

@@ -9,7 +9,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -156,7 +156,7 @@ class _Look:
     async def at_records(self) -> None:
         """Compare the files that can hold records with those that the index has, in the order of their ids."""
         after = ""
-        with sorted_ids(self._names()) as ids:
+        with closing(sorted_ids(self._names())) as ids:
             while True:
                 there = await asyncio.to_thread(lambda: list(islice(ids, AT_ONCE)))
                 upto = there[-1] if len(there) == AT_ONCE else AFTER_ALL.id

@@ -1,8 +1,8 @@
 """The ids in a folder, sorted as the index sorts them, however many there are."""
 
 import heapq
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import ExitStack
 from itertools import islice
 from tempfile import TemporaryFile
 from typing import IO, Final
@@ -13,18 +13,18 @@ _AT_ONCE: Final = 50_000  # ids that are in memory at one time, 6 MB
 _READ_BYTES: Final = 65_536
 
 
-@contextmanager
-def sorted_ids(names: Iterable[str]) -> Iterator[Iterator[str]]:
+def sorted_ids(names: Iterable[str]) -> Generator[str, None, None]:
     """The ids of those files that can hold a record, in the order of their bytes.
 
-    All but the last few wait in temporary files, sorted run by run, and are merged.
+    All but the last few wait in temporary files, sorted run by run, and are merged.  All names are read before the
+    first id is there, which takes long: ask for it in a thread, and close the generator in the end.
     """
     ids = (id for name in names if (id := id_of_file(name)) is not None)
     with ExitStack() as files:
         runs: list[Iterable[str]] = []
         while len(run := sorted(islice(ids, _AT_ONCE))) == _AT_ONCE:
             runs.append(_read(_written(run, files.enter_context(TemporaryFile()))))
-        yield heapq.merge(*runs, run)
+        yield from heapq.merge(*runs, run)
 
 
 def _written(run: list[str], file: IO[bytes]) -> IO[bytes]:
