@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -148,7 +148,7 @@ async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Repo
         for name in source.names(folder):
             if id_of_file(name) is None:
                 passed_over(f"{folder}/{name}", "its name is none of a record, which ends in .json", files=0)
-        with sorted_ids(source.names(folder)) as ids:
+        with closing(sorted_ids(source.names(folder))) as ids:
             while some := list(islice(ids, AT_ONCE)):
                 read = await asyncio.to_thread(_read, source, folder, some, passed_over)
                 new, bodies = [entry for entry, _ in read], [body for _, body in read]
