@@ -153,14 +153,14 @@ def inspect_database(settings: Settings) -> SchemaState:
     return inspect_store(database_backend(settings))
 
 
-def database_backend(settings: Settings, url: str = "") -> Backend:
+def database_backend(settings: Settings, url: str | None = None) -> Backend:
     """The backend of these settings, of their database or of another.
 
     Raises SettingsError, and StartError if the database's directory cannot be used.
     """
     try:
         return backend_for(
-            url or settings.database_url.get_secret_value(),
+            settings.database_url.get_secret_value() if url is None else url,
             lock_timeout=settings.lock_timeout_seconds,
             pool_size=settings.database_pool_size,
             statement_timeout=settings.database_statement_seconds,

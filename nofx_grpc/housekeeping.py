@@ -146,11 +146,12 @@ class Housekeeping:
 
     async def _record_left_out(self) -> int:
         """Put the number of the refusals on record that had no record of their own."""
-        records = self.refusals.take_left_out()
-        for record in records:
+        count = 0
+        for record in self.refusals.left_out():
             logger.warning("refusals_left_out", principal=record.principal, last=record.method, number=record.resources)
             await self.db.append(audit.append, record)
-        return len(records)
+            count += 1
+        return count
 
     async def _repeat(self, what: str, limit: int, fn: Callable[..., int], *args: object) -> None:
         """Run `fn` until it finds less to do than its limit."""

@@ -5,7 +5,7 @@ fill the disk.  Strangers share one budget, so that a token that is known, valid
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 from nofx_grpc.store import audit
@@ -48,16 +48,17 @@ class Refusals:
         budget.last = record
         return False
 
-    def take_left_out(self) -> list[AuditRecord]:
-        """A record for each principal that had some without a place since this was asked: the last, and how many."""
-        records = []
-        for budget in self._of.values():
-            if budget.last is not None:
-                records.append(_summary(budget.last, budget.left_out))
-                budget.left_out, budget.last = 0, None
+    def left_out(self) -> Generator[AuditRecord, None, None]:
+        """A record for each principal that has some without a place: the last, and how many.
+
+        They count as recorded when the next record is asked for, so that what fails is not forgotten.
+        """
+        for budget in list(self._of.values()):
+            if budget.last is not None and (number := budget.left_out):
+                yield _summary(budget.last, number)
+                budget.left_out -= number
         now = self._monotonic()
-        self._of = {principal: budget for principal, budget in self._of.items() if now < budget.until}
-        return records
+        self._of = {of: budget for of, budget in self._of.items() if budget.left_out or now < budget.until}
 
 
 def _summary(last: AuditRecord, left_out: int) -> AuditRecord:

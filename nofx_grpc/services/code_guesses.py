@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+
 from nofx_grpc.errors import BetaCodeInvalid, NofxError, RateLimited
 from nofx_grpc.services.backoff import BackoffOptions
 from nofx_grpc.services.call import Call
 from nofx_grpc.store import login_tries
 from nofx_grpc.store.login_tries import Blocked, Counter
+
+logger = structlog.get_logger(__name__)
 
 _CALLERS = 10  # that a principal may guess for at the rate of one
 
@@ -44,10 +48,10 @@ class CodeGuesses:
         except BetaCodeInvalid:
             raise
         except NofxError:
-            await call.db.write(login_tries.give_back, counters)
+            await _give_back(call, counters)
             raise
         if not guess.wrong:
-            await call.db.write(login_tries.give_back, counters)
+            await _give_back(call, counters)
 
     def _counters(self, call: Call) -> list[Counter]:
         options, principal = self._options, call.identity.principal
@@ -62,3 +66,11 @@ class CodeGuesses:
                 options.longest,
             ),
         ]
+
+
+async def _give_back(call: Call, counters: list[Counter]) -> None:
+    """What has been answered stays so, whether or not the guess can be forgotten."""
+    try:
+        await call.db.write(login_tries.give_back, counters)
+    except NofxError:
+        logger.warning("login_tries_not_settled", exc_info=True)

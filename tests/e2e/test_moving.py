@@ -137,6 +137,7 @@ def test_what_is_wrong_is_said(tmp_path: Path) -> None:
         ("copy-db", here, here): "SRC and DST are both",
         ("copy-db", "mysql://x/y", here): "SRC has value 'mysql://x/y': expected sqlite:///",
         ("copy-db", here, "nonsense"): "DST is not a URL: expected sqlite:///",
+        ("copy-db", "", here): "SRC is not a URL: expected sqlite:///",
         ("copy-db", f"sqlite:///{tmp_path}/none.db", f"sqlite:///{tmp_path}/new.db"): "there is no database at",
     }.items():
         done = run(*arguments, env=env)

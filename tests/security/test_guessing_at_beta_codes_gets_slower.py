@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
+from nofx_grpc.errors import StoreFull
+from nofx_grpc.store import login_tries
 from nofx_grpc.v1 import beta_codes_pb2 as pb
 from nofx_grpc.v1 import system_config_pb2
 from tests.support.clock import FakeClock
@@ -54,6 +56,16 @@ async def test_every_way_to_guess_counts(beta: RunningService, clock: FakeClock)
     assert await waiting(beta.client("gateway").beta_codes.RedeemBetaCode(redeem)) == 1
     assert await waiting(register(beta, "bob@example.com", beta_code="GOOD")) == 1
     clock.advance(seconds=1)
+    assert (await register(beta, "bob@example.com", beta_code="GOOD")).id
+
+
+async def test_what_is_committed_is_answered_though_the_guess_cannot_be_given_back(
+    beta: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreFull
+
+    monkeypatch.setattr(login_tries, "give_back", full)
     assert (await register(beta, "bob@example.com", beta_code="GOOD")).id
 
 

@@ -78,11 +78,25 @@ def test_a_new_minute_has_room_again_and_what_is_over_is_forgotten() -> None:
     assert refusals.spend(replace(record, principal="b"))
     now[0] = 60
     assert [refusals.spend(record) for _ in range(3)] == [True, True, False]
-    (left_out,) = refusals.take_left_out()
+    (left_out,) = refusals.left_out()
     assert left_out == replace(record, resources="3 refusals", reason=LEFT_OUT)
-    assert refusals.take_left_out() == []
+    assert list(refusals.left_out()) == []
     now[0] = 120
-    assert refusals.take_left_out() == [] and refusals.spend(record)
+    assert list(refusals.left_out()) == [] and refusals.spend(record)
+
+
+def test_what_could_not_be_put_on_record_is_not_forgotten() -> None:
+    now = [0.0]
+    refusals = Refusals(0, lambda: now[0])
+    record = AuditRecord("a", "viewer", "/x/Y", "ipv4:127.0.0.1:1", outcome="DENIED", reason="R")
+    for principal in ("a", "b"):
+        assert not refusals.spend(replace(record, principal=principal))
+    writing = refusals.left_out()
+    assert [next(writing).principal, next(writing).principal] == ["a", "b"]
+    writing.close()  # as b could not be written
+    now[0] = 120
+    assert [left_out.principal for left_out in refusals.left_out()] == ["b"]
+    assert list(refusals.left_out()) == []
 
 
 async def flood(client: Client, calls: int) -> None:

@@ -88,7 +88,6 @@ def _put(staged: Path, logs: Path) -> Iterator[None]:
     """Put the logs into their place; if the block fails, they go again."""
     placed: list[Path] = []
     try:
-        (logs / MARK).unlink(missing_ok=True)
         if staged.exists() and not logs.exists():
             placed.append(staged.rename(logs))
         elif staged.exists():
@@ -100,6 +99,7 @@ def _put(staged: Path, logs: Path) -> Iterator[None]:
         for path in placed:
             _remove(path)
         raise
+    (logs / MARK).unlink(missing_ok=True)
 
 
 @contextmanager
