@@ -37,12 +37,10 @@ from nofx_grpc.services.call import Call, Identity
 from nofx_grpc.store import audit, revisions
 from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.engine import Database
-from nofx_grpc.v1 import common_pb2
 
 logger = structlog.get_logger(__name__)
 
 ANONYMOUS = Identity("anonymous", "", frozenset())
-_REVEALS = (common_pb2.PERMISSION_REVEAL, common_pb2.PERMISSION_REVEAL_SYSTEM)
 _REVISION = re.compile("[0-9]{1,19}")
 _POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.3

@@ -18,7 +18,7 @@ from google.protobuf.message_factory import GetMessageClass
 from nofx_grpc.errors import DeadlineExceeded, InvalidArgument, NotFound, PermissionDenied, Violation
 from nofx_grpc.rpc.credentials import Context, credential_of, end_user_of
 from nofx_grpc.rpc.interceptor import Gate
-from nofx_grpc.rpc.permissions import Rule
+from nofx_grpc.rpc.permissions import REVEALS, Rule
 from nofx_grpc.rpc.requests import RequestReader
 from nofx_grpc.rpc.usage import InFlight
 from nofx_grpc.services.call import Call
@@ -26,7 +26,6 @@ from nofx_grpc.v1 import common_pb2
 
 logger = structlog.get_logger(__name__)
 
-_REVEALS = (common_pb2.PERMISSION_REVEAL, common_pb2.PERMISSION_REVEAL_SYSTEM)
 _RESET_SECONDS = 0.1
 _GUESSED_AT = "/nofx_grpc.v1.BetaCodes/ValidateBetaCode"  # it needs no LOGIN, but counts by end user like those that do
 
@@ -103,7 +102,7 @@ class GatedMethod:
             raise InvalidArgument(Violation("request", "is missing: expected one message"))
         request = await self._reader.read(raw)
         await self._check(call, request)
-        if self._rule.permission in _REVEALS:
+        if self._rule.permission in REVEALS:
             in_flight.reveal()
         return request
 
@@ -159,6 +158,9 @@ class GatedMethod:
             raise PermissionDenied(f"{self._name} concerns more than the one user that this token is limited to")
 
     def _finish(self, call: Call, context: Context, answer: Message, in_flight: InFlight) -> bytes:
+        """The answer as bytes.  Raises RateLimited."""
+        if self._rule.changes_nothing:
+            in_flight.check_unread()  # many that began together are ready one after the other; what is done is done
         context.set_trailing_metadata(self._gate.metadata(call))
         logger.debug("answered", method=self._name, principal=call.identity.principal)
         raw = answer.SerializeToString()

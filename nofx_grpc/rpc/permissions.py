@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 
 from nofx_grpc.v1 import common_pb2 as pb
+
+REVEALS = (pb.PERMISSION_REVEAL, pb.PERMISSION_REVEAL_SYSTEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +19,11 @@ class Rule:
     user_field: tuple[str, ...]
     narrowed: bool
     open_to_scoped: bool
+    changes_nothing: bool  # but the audit log
 
     @classmethod
     def of(cls, method: MethodDescriptor) -> "Rule":
+        idempotency = method.GetOptions().idempotency_level
         options = method.GetOptions().Extensions
         path = options[pb.user_field]
         return cls(
@@ -26,6 +31,7 @@ class Rule:
             tuple(path.split(".")) if path else (),
             options[pb.narrowed],
             options[pb.open_to_scoped],
+            idempotency == MethodOptions.NO_SIDE_EFFECTS or options[pb.permission] in REVEALS,
         )
 
     def user_of(self, request: Message) -> str:

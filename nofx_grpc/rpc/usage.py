@@ -60,8 +60,7 @@ class Usages:
             raise _too_many("this principal", "calls_in_flight", f"{limits.calls} calls in flight")
         if stream and usage.streams >= limits.streams:
             raise _too_many("this principal", "streams_in_flight", f"{limits.streams} streams in flight")
-        if usage.unread >= limits.unread_bytes:
-            raise _too_many("this principal", "answers_not_read", f"{usage.unread} bytes of answers to read")
+        self.check_unread(usage)
         if self._calls >= limits.calls_of_all:
             raise _too_many("this server", "calls_of_all", f"{limits.calls_of_all} calls in flight")
         self._calls += 1
@@ -75,6 +74,11 @@ class Usages:
         call.usage.calls -= 1
         call.usage.streams -= call.stream
         call.usage.unread -= call.answer
+
+    def check_unread(self, usage: Usage) -> None:
+        """Raises RateLimited if what is there to read is the most already."""
+        if usage.unread >= self._limits.unread_bytes:
+            raise _too_many("this principal", "answers_not_read", f"{usage.unread} bytes of answers to read")
 
     def spend_reveal(self, usage: Usage) -> None:
         """Raises RateLimited if there is none left."""
@@ -114,6 +118,10 @@ class InFlight:
     def reveal(self) -> None:
         """Count a reveal.  Raises RateLimited."""
         self.usages.spend_reveal(self.usage)
+
+    def check_unread(self) -> None:
+        """Raises RateLimited if others of its principal's calls have so much to read that this one gets no answer."""
+        self.usages.check_unread(self.usage)
 
     def answered(self, size: int) -> None:
         """Count the bytes of the answer until it has been taken."""

@@ -1,6 +1,7 @@
 """Calls, streams and reveals of each principal are limited, and a principal at its limit leaves room for others."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from nofx_grpc.errors import RateLimited
 from nofx_grpc.rpc.usage import UsageLimits, Usages
 from nofx_grpc.v1 import exchanges_pb2, system_config_pb2, watch_pb2
+from tests.attack.wire import DATA, END_STREAM, INITIAL_WINDOW, Wire, frame, message, setting
 from tests.support.service import RunningService, refusal_of, refused, running_service
 
 LIMITED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
@@ -99,6 +101,28 @@ def test_an_answer_is_counted_until_it_has_been_taken() -> None:
     usages.begin("b", stream=False)
     first.end()
     assert _limit(usages, "a") == "answers_not_read"
+
+
+async def test_answers_that_are_ready_together_and_never_read(service: RunningService) -> None:
+    """The first is held; those that change nothing are refused after it, and those that do are done."""
+    service.app.gate.usages = Usages(UsageLimits(unread_bytes=1))
+    names = [f"e{number}" for number in range(3)]
+    exchange = exchanges_pb2.Exchange(name="E", type="cex")
+    creates = [exchanges_pb2.CreateExchangeRequest(user_id="default", exchange_id=n, exchange=exchange) for n in names]
+    calls = [("GetExchange", BINANCE)] * 10 + [("CreateExchange", create) for create in creates]
+
+    def said() -> bytes:
+        with Wire(service.address, setting(INITIAL_WINDOW, 0)) as one:
+            begun = [(one.begin(f"/nofx_grpc.v1.Exchanges/{name}", service.token("admin")), raw) for name, raw in calls]
+            while service.app.gate.usages._calls < len(begun):
+                time.sleep(0.02)
+            for stream, request in begun:
+                one.send(frame(DATA, END_STREAM, stream, message(request.SerializeToString())))
+            return one.answer()
+
+    assert (await asyncio.to_thread(said)).count(b"bytes of answers to read") in (9, 10)
+    rows = await service.rows("SELECT id FROM exchanges WHERE id LIKE 'e_' ORDER BY id")
+    assert [name for (name,) in rows] == names
 
 
 def test_reveals_come_back_in_time_up_to_those_at_once() -> None:
