@@ -8,7 +8,7 @@ import asyncio
 import re
 import time
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
 import structlog
@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from nofx_grpc.crypto.envelope import Envelope
 from nofx_grpc.errors import (
     AuditUnavailable,
+    DeadlineExceeded,
     InvalidArgument,
     LoginRefused,
     NofxError,
@@ -103,6 +104,15 @@ class Gate:
         in_flight = self.usages.begin(call.identity.principal, stream=stream)
         context.add_done_callback(lambda _: in_flight.end())  # type: ignore[arg-type]  # to the stubs no function fits
         return in_flight
+
+    async def receive(self, context: Context, among: asyncio.Semaphore) -> Any:
+        """The next request of a call as bytes, or EOF, waited for among others.  Raises DeadlineExceeded."""
+        seconds = self.limits.request_seconds
+        try:
+            async with asyncio.timeout(seconds), among:
+                return await context.read()
+        except TimeoutError:
+            raise DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds; nothing was done") from None
 
     def call(self, method: str, context: Context, answer_type: type[Message]) -> Call:
         """A call of nobody yet."""

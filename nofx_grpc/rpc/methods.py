@@ -90,12 +90,7 @@ class GatedMethod:
 
     async def _receive(self, call: Call, context: Context, in_flight: InFlight) -> Message:
         """The request, checked.  Raises DeadlineExceeded, and what is wrong with it."""
-        seconds = self._gate.limits.request_seconds
-        try:
-            async with asyncio.timeout(seconds), in_flight.usage.arriving:
-                raw = await context.read()
-        except TimeoutError:
-            raise DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds; nothing was done") from None
+        raw = await self._gate.receive(context, in_flight.usage.arriving)
         if raw is grpc.aio.EOF:
             # Most likely the client has reset the call, and this task is cancelled in a moment.
             await asyncio.sleep(_RESET_SECONDS)

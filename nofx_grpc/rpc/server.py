@@ -19,6 +19,7 @@ from nofx_grpc.rpc.interceptor import Gate
 from nofx_grpc.rpc.listening import affordable_connections, check_free, socket_lock
 from nofx_grpc.rpc.methods import handler
 from nofx_grpc.rpc.requests import SMALL, RequestReader
+from nofx_grpc.rpc.usage import InFlight
 from nofx_grpc.v1 import common_pb2
 
 _MEBIBYTE = 1024 * 1024
@@ -115,20 +116,21 @@ class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc
         method: Any = grpc.stream_stream_rpc_method_handler(self.ServerReflectionInfo, None, serialize)
         return grpc.method_handlers_generic_handler(reflection.SERVICE_NAME, {_REFLECTION.name: method})
 
-    async def ServerReflectionInfo(self, stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
+    async def ServerReflectionInfo(self, _stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[Any]:
         name = f"/{reflection.SERVICE_NAME}/{_REFLECTION.name}"
         call = self._gate.call(name, context, reflection_pb2.ServerReflectionResponse)
         try:
             call.identity = await self._gate.identify(context)
-            self._gate.begin(call, context, stream=True)
+            in_flight = self._gate.begin(call, context, stream=True)
             with self._gate.streams.opened(call, credential_of(context), common_pb2.PERMISSION_READ):
-                async for response in super().ServerReflectionInfo(self._requests(stream), context):
+                async for response in super().ServerReflectionInfo(self._requests(context, in_flight), context):
                     yield response
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
 
-    async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-        async for raw in stream:
+    async def _requests(self, context: Context, in_flight: InFlight) -> AsyncIterator[Message]:
+        """The requests.  Raises DeadlineExceeded where one is long in coming, and what is wrong with it."""
+        while (raw := await self._gate.receive(context, in_flight.usage.reflecting)) is not grpc.aio.EOF:
             yield await self._reader.read(raw)
 
 

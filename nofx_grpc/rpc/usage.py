@@ -17,6 +17,8 @@ _RETRY_SECONDS = 1.0
 # Whose headers are there waits for its message among so many of its principal: of each up to the largest request may
 # be in memory.  Where the messages come with their headers, nobody waits.
 _MOST_ARRIVING = 32
+# Apart from these, since tools keep a stream of reflection open with nothing to ask.
+_MOST_REFLECTING = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Usage:
     streams: int = 0
     unread: int = 0
     arriving: Semaphore = field(default_factory=lambda: Semaphore(_MOST_ARRIVING))
+    reflecting: Semaphore = field(default_factory=lambda: Semaphore(_MOST_REFLECTING))
 
 
 class Usages:

@@ -34,6 +34,7 @@ from tests.attack.wire import (
 
 FLOOD = int(os.environ.get("ATTACK_FLOOD", "200"))
 PATH, WATCH, CHECK = "/nofx_grpc.v1.Exchanges/GetExchange", "/nofx_grpc.v1.Watch/Watch", "/grpc.health.v1.Health/Check"
+REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 REQUEST = BINANCE.SerializeToString()
 CANCEL = struct.pack(">I", 8)
 NOTHING_READ = setting(INITIAL_WINDOW, 0)
@@ -126,8 +127,8 @@ async def test_streams_that_are_never_read(place: Scene) -> None:
 
 @pytest.mark.parametrize(
     ("path", "role", "most"),
-    [(PATH, "", 8), (PATH, "viewer", AT_ONCE + 8), (CHECK, "", AT_ONCE + 8)],
-    ids=["nobody", "viewer", "health"],
+    [(PATH, "", 8), (PATH, "viewer", AT_ONCE + 8), (REFLECT, "viewer", AT_ONCE), (CHECK, "", AT_ONCE + 8)],
+    ids=["nobody", "viewer", "reflection", "health"],
 )
 async def test_large_messages_that_stop_short_of_their_end(place: Scene, path: str, role: str, most: int) -> None:
     """Nothing is taken without a credential; with one, or by the health service, so little at a time that it fits."""

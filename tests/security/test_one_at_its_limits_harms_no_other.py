@@ -66,6 +66,17 @@ async def test_streams_of_reflection(tmp_path: Path) -> None:
         stream.cancel()
 
 
+async def test_a_stream_of_reflection_that_asks_nothing_more(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data", env={"NOFX_GRPC_MAX_REQUEST_SECONDS": "1"}) as service:
+        metadata = (("authorization", f"Bearer {service.token('viewer')}"),)
+        reflected: Any = reflection_pb2_grpc.ServerReflectionStub(service.anonymous().channel)
+        stream = reflected.ServerReflectionInfo(metadata=metadata)
+        await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert (await stream.read()).list_services_response.service
+        async with asyncio.timeout(30):
+            await refused(stream.read(), grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+
+
 async def test_reveals_of_one_principal(tmp_path: Path, database_env: dict[str, str]) -> None:
     env = database_env | {"NOFX_GRPC_REVEALS_PER_SECOND": "1", "NOFX_GRPC_REVEALS_AT_ONCE": "3"}
     async with running_service(tmp_path / "data", env=env) as service:
