@@ -1,19 +1,23 @@
 """Appending decision records: each whole or not at all, its cycle one more than the last.
 
 One commit decides: the entry, the body, the audit record and the answer kept for its request id.  Where records are
-files, the file is made durable beside that commit, under no name, and gets its name after it.  Two who append to one
-log at one time both build on the same last cycle, and the commit refuses the second, who begins again: in one process
-they wait for each other instead.
+files, the file is made durable beside that commit, under no name, and gets its name after it; where that fails the
+record is kept all the same, and gets its file later.  Two who append to one log at one time both build on the same last
+cycle, and the commit refuses the second, who begins again: in one process they wait for each other instead.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
+
+import structlog
 
 from nofx_grpc.decisions.names import record_id
 from nofx_grpc.decisions.records import Content, NotARecord, dump, facts, parse
 from nofx_grpc.decisions.times import parse_time
-from nofx_grpc.errors import InvalidArgument, Violation
+from nofx_grpc.errors import InvalidArgument, NofxError, Violation
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_messages import to_content, to_proto
@@ -26,6 +30,8 @@ from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
 _NAMEABLE: Final = range(2**63)  # nanoseconds since 1970 that the index can hold
+
+logger = structlog.get_logger(__name__)
 
 
 class Draft(NamedTuple):
@@ -114,11 +120,17 @@ class Appends:
         )
         # A repeated request has the answer that was kept, and not one of those that were made here.
         appended = next((appended for own, appended in made if own is answer), None)
-        if isinstance(answer, BaseException) or isinstance(durable, BaseException) or appended is None:
+        if isinstance(answer, BaseException):
             await home.discard(staged)
-            return _or_raise(answer, durable)
-        await home.publish(folder, draft.entry.id, staged)
-        if appended.unsettled:
+            raise answer
+        with _noted(trader_id):
+            if appended is not None and durable is None:
+                await home.publish(folder, draft.entry.id, staged)
+            else:
+                await home.discard(staged)
+            if appended is not None and durable is not None:
+                raise durable
+        if appended is not None and appended.unsettled:
             await settle_all(self._keeping.db, trader_id)
         return answer
 
@@ -150,13 +162,10 @@ def _draft(content: Content, cycle: int) -> Draft:
     return Draft(body, entry_of(id, known, size=len(body)), answer)
 
 
-def _or_raise(answer: pb.Decision | BaseException, durable: BaseException | None) -> pb.Decision:
-    """The answer to a repeated request, of which there is nothing to name.  Raises what went wrong.
-
-    A record that was committed, though its file could not be made durable, gets another file from the database.
-    """
-    if isinstance(answer, BaseException):
-        raise answer
-    if durable is not None:
-        raise durable
-    return answer
+@contextmanager
+def _noted(trader_id: str) -> Iterator[None]:
+    """An error of the file of a record that was committed makes no refusal of it: the database has its body."""
+    try:
+        yield
+    except (NofxError, OSError) as error:
+        logger.warning("decision_not_named", trader_id=trader_id, error=str(error))

@@ -94,10 +94,14 @@ class FileHome:
             await self._db.write(bodies.forget_named, named)
 
     async def load(self, log: Log, wanted: Sequence[Entry]) -> list[bytes | None]:
-        found, missing = await asyncio.to_thread(self._read_all, log.folder, wanted)
-        if missing:
-            waiting = (await self._db.scan(bodies.some, log.id, missing)).value
+        found, other = await asyncio.to_thread(self._read_all, log.folder, wanted)
+        if other:
+            ids = [entry.id for entry in other]
+            waiting = (await self._db.scan(bodies.some, log.id, ids)).value
             found |= {id: bodies.decompress(kept) for id, kept in waiting.items()}
+            # A file that got its name after it was looked for has no copy any more.
+            named = [entry for entry in other if entry.id not in found]
+            found |= (await asyncio.to_thread(self._read_all, log.folder, named))[0]
         return [found.get(entry.id) for entry in wanted]
 
     async def reread(self, log: Log, ids: Sequence[str]) -> None:
@@ -145,15 +149,20 @@ class FileHome:
                 done += 1
         return done
 
-    def _read_all(self, folder: str, wanted: Sequence[Entry]) -> tuple[dict[str, bytes], list[str]]:
-        """The bodies of files by id, and the ids that have no file."""
+    def _read_all(self, folder: str, wanted: Sequence[Entry]) -> tuple[dict[str, bytes], list[Entry]]:
+        """The bodies of files by id; and the entries that have no file, or one of another size than they say, which
+        may be another's that has taken the name.
+        """
         found: dict[str, bytes] = {}
-        missing: list[str] = []
+        other: list[Entry] = []
         for entry in wanted:
             try:
                 found[entry.id] = self.folders.read(folder, entry.id + SUFFIX)[1]
             except FileNotFoundError:
-                missing.append(entry.id)
+                other.append(entry)
+                continue
             except NotARecord:
                 found[entry.id] = b""  # which is no record either
-        return found, missing
+            if len(found[entry.id]) != entry.size_bytes:
+                other.append(entry)
+        return found, other

@@ -18,13 +18,11 @@ from typing import Final, NamedTuple
 from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder
 from nofx_grpc.decisions.records import MOST_BYTES, NotARecord
 from nofx_grpc.errors import StoreFull, StoreUnavailable
+from nofx_grpc.store.decisions.opening import DIRECTORY, FILE, enter, no_verdict, open_file
 
 PENDING: Final = ".pending"
 MARK: Final = ".id"
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for whom a pipe waits for
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_FOLDER: Final = {errno.ELOOP, errno.ENOTDIR}
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
 _CHUNK: Final = 1024 * 1024
@@ -41,7 +39,7 @@ class Folders:
     """Reads and writes below one root directory.
 
     What writes raises StoreFull if there is no room, StoreUnavailable for whatever else the file system says.  What
-    reads raises FileNotFoundError, and StoreUnavailable for a folder that cannot be entered.
+    reads raises FileNotFoundError, and StoreUnavailable for what cannot be entered, or read, for now.
     """
 
     def __init__(self, root: Path, *, durable: bool = True) -> None:
@@ -119,15 +117,9 @@ class Folders:
 
     def read(self, folder: str, name: str) -> tuple[Stamp, bytes]:
         """A file and its stamp.  Raises NotARecord for what is no file, and for one that is too large."""
-        with self._opened(folder) as directory:
-            try:
-                descriptor = os.open(name, _FILE, dir_fd=directory)
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                link = error.errno == errno.ELOOP
-                raise NotARecord("it is a symbolic link" if link else f"it cannot be read: {error.strerror}") from None
-        with os.fdopen(descriptor, "rb") as file:
+        with no_verdict(), self._opened(folder) as directory:
+            descriptor = open_file(name, directory)
+        with no_verdict(), os.fdopen(descriptor, "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise NotARecord("it is no file")
@@ -138,8 +130,7 @@ class Folders:
     def stage(self, data: bytes) -> str:
         """Write a file into `.pending`; its name there.  It is not durable yet."""
         token = secrets.token_hex(12)
-        # Nothing is begun in the place where the root should be mounted.
-        with _explained(), self._opened(PENDING, make=not self.mark or self.is_there()) as directory:
+        with _explained(), self._opened(PENDING, make=True) as directory:
             try:
                 with os.fdopen(os.open(token, _NEW, 0o600, dir_fd=directory), "wb") as file:
                     file.write(data)
@@ -151,7 +142,7 @@ class Folders:
     def make_durable(self, token: str) -> None:
         """Make a staged file durable."""
         with _explained(), self._opened(PENDING) as directory:
-            file = os.open(token, _FILE, dir_fd=directory)
+            file = os.open(token, FILE, dir_fd=directory)
             try:
                 self._sync(file)
             finally:
@@ -194,8 +185,8 @@ class Folders:
 
     def discard(self, token: str) -> None:
         """Delete a staged file."""
-        with _explained(), self._opened(PENDING, make=True) as directory:
-            _unlink(token, directory)
+        with _explained(), suppress(FileNotFoundError), self._opened(PENDING) as directory:
+            os.unlink(token, dir_fd=directory)
 
     def staged_before(self, age_seconds: float) -> list[str]:
         """The staged files that are older than this."""
@@ -223,8 +214,9 @@ class Folders:
     def has(self, folder: str, name: str) -> bool:
         """Whether there is something of this name."""
         try:
-            self.stamp(folder, name)
-        except OSError:  # it may be too long for a name, too
+            with no_verdict():
+                self.stamp(folder, name)
+        except FileNotFoundError:
             return False
         return True
 
@@ -240,35 +232,23 @@ class Folders:
 
     @contextmanager
     def _opened(self, folder: str, *, make: bool = False) -> Iterator[int]:
-        """A descriptor of the folder, reached step by step."""
-        if make:
+        """A descriptor of the folder, reached step by step.
+
+        Nothing is made in the place where the root should be mounted.
+        """
+        if make and not self.mark:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.root, _DIRECTORY & ~os.O_NOFOLLOW)
+        elif make and self.read_mark() != self.mark:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        descriptor = os.open(self.root, DIRECTORY & ~os.O_NOFOLLOW)
         try:
             for part in folder.split("/"):
-                inner = _enter(part, descriptor, make=make)
+                inner = enter(part, descriptor, make=make)
                 os.close(descriptor)
                 descriptor = inner
             yield descriptor
         finally:
             os.close(descriptor)
-
-
-def _enter(part: str, descriptor: int, *, make: bool) -> int:
-    try:
-        return os.open(part, _DIRECTORY, dir_fd=descriptor)
-    except FileNotFoundError:
-        if not make:
-            raise
-    except OSError as error:
-        why = "it is a symbolic link, or no folder" if error.errno in _NO_FOLDER else error.strerror
-        raise StoreUnavailable(f"a folder of the decision logs cannot be entered: {why}") from error
-    try:
-        os.mkdir(part, 0o700, dir_fd=descriptor)
-        os.fsync(descriptor)
-    except FileExistsError:
-        pass  # another process was faster
-    return os.open(part, _DIRECTORY, dir_fd=descriptor)
 
 
 def _sync_directory(path: Path) -> None:

@@ -8,7 +8,7 @@ index are gone through in the same order.
 import asyncio
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import islice
 from typing import Final, NamedTuple
@@ -18,12 +18,11 @@ from nofx_grpc.decisions.names import SUFFIX, cycle_of, id_of_file
 from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.store.decisions import bodies, entries, index, logs
 from nofx_grpc.store.decisions.bodies import Waiting
-from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry
+from nofx_grpc.store.decisions.entries import AFTER_ALL
 from nofx_grpc.store.decisions.folders import Folders, Stamp
-from nofx_grpc.store.decisions.index import Unreadable
 from nofx_grpc.store.decisions.listing import sorted_ids
 from nofx_grpc.store.decisions.naming import Naming
-from nofx_grpc.store.decisions.reading import read_entry, shown_name, stamp_of
+from nofx_grpc.store.decisions.reading import read_entries, shown_name, stamp_of
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.store.engine import Database
 
@@ -80,7 +79,9 @@ class Following:
         async with self._locks.setdefault(trader_id, asyncio.Lock()):
             look = _Look(self._db, self._folders, self._naming, trader_id, folder, log_id)
             await look.at_damaged(log_id, ids)
-            if (seen := self._seen.get(folder)) is not None:
+            if not look.is_whole:
+                self._seen.pop(folder, None)
+            elif (seen := self._seen.get(folder)) is not None:
                 self._seen[folder] = seen._replace(unreadable=seen.unreadable | look.unreadable)
         await settle_all(self._db, trader_id)
 
@@ -123,7 +124,8 @@ class Following:
         await settle_all(self._db, trader_id)
         now = time.monotonic()
         rest = look.count * _REST_SECONDS_PER_NAME if look.count > _SMALL else 0.0
-        self._seen[folder] = Seen(mtime or 0, look.unreadable, now + _TRUST_SECONDS, now + rest)
+        until = now + (_TRUST_SECONDS if look.is_whole else rest)
+        self._seen[folder] = Seen(mtime or 0, look.unreadable, until, now + rest)
 
     def _mtime(self, folder: str) -> int | None:
         try:
@@ -150,6 +152,7 @@ class _Look:
         self._db, self._folders, self._naming, self._tell, self._thorough = db, folders, naming, tell, thorough
         self._trader_id, self._folder, self._log_id = trader_id, folder, log_id
         self.count = 0  # of files that can hold records
+        self.is_whole = True  # but for files that could not be read for now
         self.unreadable: dict[str, Stamp] = {}  # the first of the files that are no records
         self._respelt: set[str] = set()  # names that the database cannot hold as they are, as it has them
 
@@ -187,7 +190,9 @@ class _Look:
             after = files[-1].name
 
     async def at_damaged(self, log_id: int, ids: Sequence[str]) -> None:
-        """Read files anew that are no records any more."""
+        """Read files anew that are no records any more; a record that waits in the database for its file stays."""
+        waiting = (await self._db.scan(bodies.among, log_id, ids)).value
+        ids = [id for id in ids if id not in waiting]
         await self._db.write(index.remove, log_id, ids)
         await self._read([id + SUFFIX for id in ids])
 
@@ -242,11 +247,14 @@ class _Look:
         if self._log_id is None or not ids:
             return set()
         was = {entry.id: entry for entry in (await self._db.scan(entries.some, self._log_id, ids)).value}
-        read = await asyncio.to_thread(self._read_all, [id + SUFFIX for id in ids], {})
-        same = [entry for entry in read[0] if entry.id in was and entry.says_the_same(was[entry.id])]
+        read = await asyncio.to_thread(read_entries, self._folders, self._folder, [id + SUFFIX for id in ids])
+        same = [entry for entry in read.new if entry.id in was and entry.says_the_same(was[entry.id])]
         if same:
             await self._db.write(entries.note_times, self._log_id, same)
-        return set(ids) - {entry.id for entry in same}
+        # What has the name of a record that waits in the database is not that record.
+        waiting = (await self._db.scan(bodies.among, self._log_id, ids)).value
+        left = [entry.id for entry in same] + [name.removesuffix(SUFFIX) for name in read.unread]
+        return set(ids) - set(left) - waiting
 
     def _restamped(self, there: list[str], known: dict[str, Stamp]) -> list[str]:
         """The records whose files are not as old, or as large, as they were."""
@@ -261,29 +269,14 @@ class _Look:
         if self._log_id is not None and not self._thorough:
             shown = [shown_name(name) for name in names]
             known = (await self._db.scan(index.unreadable_among, self._log_id, shown)).value
-        new, wrong, same = await asyncio.to_thread(self._read_all, names, known)
+        read = await asyncio.to_thread(read_entries, self._folders, self._folder, names, known)
+        new, wrong, same, unread = read
+        self.is_whole = self.is_whole and not unread
         if new or wrong:
             await self._db.write(index.add, self._trader_id, self._folder, new, wrong)
         for name, stamp in [*same.items(), *((file.name, Stamp(file.size_bytes, file.mtime_ns)) for file in wrong)]:
             if len(self.unreadable) < _MOST_WATCHED:
                 self.unreadable[name] = stamp
-
-    def _read_all(
-        self, names: Sequence[str], known: Mapping[str, Stamp]
-    ) -> tuple[list[Entry], list[Unreadable], dict[str, Stamp]]:
-        """The entries of files, those that are no records, and those that are none still."""
-        new: list[Entry] = []
-        wrong: list[Unreadable] = []
-        same: dict[str, Stamp] = {}
-        for name in names:
-            before = known.get(shown_name(name))
-            if before is not None and stamp_of(self._folders, self._folder, name) == before:
-                same[name] = before
-                continue
-            with suppress(FileNotFoundError):  # gone again
-                read = read_entry(self._folders, self._folder, name)
-                new.append(read) if isinstance(read, Entry) else wrong.append(read)
-        return new, wrong, same
 
 
 def _by_time(name: str) -> tuple[str, int, str]:

@@ -5,7 +5,7 @@ import asyncio
 import structlog
 
 from nofx_grpc.decisions.names import SUFFIX
-from nofx_grpc.decisions.records import NotARecord, parse
+from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import NofxError, StoreUnavailable
 from nofx_grpc.store.decisions import bodies
 from nofx_grpc.store.decisions.bodies import Waiting
@@ -35,16 +35,14 @@ class Naming:
         return True
 
     def _make_file(self, record: Waiting, kept: bytes) -> None:
-        """Give a record its file.  A record that is there is whole, and somebody may have changed it since.
-
-        Raises StoreUnavailable if what has its name is no record.
-        """
-        name = record.id + SUFFIX
+        """Give a record its file.  Raises StoreUnavailable if something else has its name, which stays."""
+        name, body = record.id + SUFFIX, bodies.decompress(kept)
         if not self._folders.has(record.folder, name):
-            self._folders.put(record.folder, name, bodies.decompress(kept))
-            return
+            self._folders.put(record.folder, name, body)
         try:
-            parse(self._folders.read(record.folder, name)[1])
-        except NotARecord as error:
+            there = self._folders.read(record.folder, name)[1]
+        except (FileNotFoundError, NotARecord) as error:
             raise StoreUnavailable(f"what has its name is no record: {error}") from None
+        if there != body:
+            raise StoreUnavailable("another file has its name")
         self._folders.settle(record.folder)

@@ -1,9 +1,13 @@
 """What a file is for the index: the entry of a record, or why it is none."""
 
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
 import structlog
 
 from nofx_grpc.decisions.names import id_of_file
 from nofx_grpc.decisions.records import Facts, NotARecord, facts, parse
+from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.store.decisions.entries import Entry, entry_of
 from nofx_grpc.store.decisions.folders import Folders, Stamp
 from nofx_grpc.store.decisions.index import Unreadable
@@ -11,8 +15,40 @@ from nofx_grpc.store.decisions.index import Unreadable
 logger = structlog.get_logger(__name__)
 
 
+class Read(NamedTuple):
+    """What was found in files."""
+
+    new: list[Entry]
+    wrong: list[Unreadable]
+    same: dict[str, Stamp]  # which were no records, and are what they were
+    unread: list[str]  # which cannot be read for now: nothing is said of them
+
+
+def read_entries(folders: Folders, folder: str, names: Sequence[str], known: Mapping[str, Stamp] | None = None) -> Read:
+    """Read files, but those that are known to be no records; those that are gone are left out."""
+    new: list[Entry] = []
+    wrong: list[Unreadable] = []
+    same: dict[str, Stamp] = {}
+    unread: list[str] = []
+    for name in names:
+        before = known.get(shown_name(name)) if known else None
+        if before is not None and stamp_of(folders, folder, name) == before:
+            same[name] = before
+            continue
+        try:
+            read = read_entry(folders, folder, name)
+        except FileNotFoundError:
+            continue
+        except (OSError, StoreUnavailable) as error:
+            logger.warning("decision_not_read", folder=folder, name=shown_name(name), error=str(error))
+            unread.append(name)
+            continue
+        new.append(read) if isinstance(read, Entry) else wrong.append(read)
+    return Read(new, wrong, same, unread)
+
+
 def read_entry(folders: Folders, folder: str, name: str) -> Entry | Unreadable:
-    """The entry of a file, or why it is no record.  Raises FileNotFoundError."""
+    """The entry of a file, or why it is no record.  Raises FileNotFoundError, OSError, StoreUnavailable."""
     stamp = folders.stamp(folder, name)
     try:
         id = id_of_file(name)
