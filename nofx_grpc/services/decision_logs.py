@@ -124,7 +124,7 @@ class DecisionLogs(PerformanceRpcs):
         if request.dry_run:
             pruned = (await self._keeping.db.scan(pruning.plan, request.trader_id, limits)).value
         else:
-            pruned = await prune(self._keeping, owned.log, remove)
+            pruned = await prune(self._keeping, owned.log, remove, everything=request.everything)
         return pb.PruneDecisionsResponse(
             deleted_count=pruned.deleted_count,
             deleted_bytes=pruned.deleted_bytes,

@@ -1,7 +1,7 @@
 """Pruning decision records: the oldest first, until what is left is within the limits; never the newest.
 
 The index gives them up first, on the record; then their files go.  Whoever is killed in between has deleted nothing:
-the files are found again.
+the files are found again, and are whose they were: a log becomes nobody's only once its files are gone.
 """
 
 from collections.abc import Awaitable, Callable
@@ -37,19 +37,24 @@ class Retention:
         return Limits(None if age is None else now.ns - age, self.count, self.size_bytes)
 
 
-async def prune(keeping: DecisionKeeping, log: Log, remove: Callable[[], Awaitable[Pruned]]) -> Pruned:
-    """Delete what `remove` takes out of the index, part by part.
+async def prune(
+    keeping: DecisionKeeping, log: Log, remove: Callable[[], Awaitable[Pruned]], *, everything: bool = False
+) -> Pruned:
+    """Delete what `remove` takes out of the index, part by part; a log of which everything went is nobody's then.
 
     `remove` is called at least once, so that a call leaves its audit record.
     """
     pruned = Pruned()
     while True:
-        part = await remove()
-        await keeping.home.remove(log, part.ids)
+        async with keeping.home.removing(log):
+            part = await remove()
+            await keeping.home.remove(log, part.ids)
         deleted = pruned.deleted_count + part.deleted_count, pruned.deleted_bytes + part.deleted_bytes
         pruned = Pruned(*deleted, part.remaining_count, part.remaining_bytes)
         if len(part.ids) < AT_ONCE:
             await settle_all(keeping.db, log.trader_id)
+            if everything:
+                await keeping.db.write(logs.disown, log.id)
             return pruned
 
 

@@ -1,6 +1,7 @@
 """The home of bodies in the database, beside their index: for many replicas of the service on one PostgreSQL."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from nofx_grpc.store.decisions import bodies, logs
 from nofx_grpc.store.decisions.entries import Entry
@@ -54,6 +55,9 @@ class DatabaseHome:
 
     async def reread(self, log: Log, ids: Sequence[str]) -> None:
         """Nobody changes them here."""
+
+    def removing(self, log: Log) -> AbstractAsyncContextManager[None]:  # one transaction removes both
+        return nullcontext()
 
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
         """They go with their entries."""

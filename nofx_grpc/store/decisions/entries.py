@@ -9,7 +9,7 @@ from nofx_grpc.analysis.actions import Kind, dump_actions, load_actions
 from nofx_grpc.decisions.names import cycle_of
 from nofx_grpc.decisions.records import Facts
 from nofx_grpc.store.bulk import insert_rows
-from nofx_grpc.store.decisions.tables import decisions
+from nofx_grpc.store.decisions.tables import decision_logs, decisions
 
 
 class Entry(NamedTuple):
@@ -63,6 +63,11 @@ _AT = tuple_(*_ORDER)
 _PLACE = tuple_(bindparam("time_ns"), bindparam("id"))
 _SPAN = (decisions.c.time_ns >= bindparam("start"), decisions.c.time_ns <= bindparam("end"))
 _GET = select(*_COLUMNS).where(_OF_LOG, decisions.c.id == bindparam("id"))
+_IS_IN = select(decisions.c.id).where(
+    decisions.c.log_id
+    == select(decision_logs.c.id).where(decision_logs.c.folder == bindparam("folder")).scalar_subquery(),
+    decisions.c.id == bindparam("id"),
+)
 _NEWEST = (
     select(*_COLUMNS)
     .where(_OF_LOG, *_SPAN, _AT < _PLACE)
@@ -149,6 +154,11 @@ def get(connection: Connection, log_id: int, id: str) -> Entry | None:
     """The entry of a record."""
     found = connection.execute(_GET, {"log_id": log_id, "id": id}).one_or_none()
     return None if found is None else Entry(*found)
+
+
+def is_in(connection: Connection, folder: str, id: str) -> bool:
+    """Whether the log of a folder has a record."""
+    return connection.execute(_IS_IN, {"folder": folder, "id": id}).one_or_none() is not None
 
 
 def newest(connection: Connection, log_id: int, span: Span, before: Key, limit: int) -> list[Entry]:

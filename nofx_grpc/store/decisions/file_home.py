@@ -7,6 +7,7 @@ appears whole, for its content is durable before it gets its name.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import structlog
@@ -14,7 +15,7 @@ import structlog
 from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import NofxError, StoreUnavailable
-from nofx_grpc.store.decisions import bodies, directory, logs
+from nofx_grpc.store.decisions import bodies, directory, entries, logs
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.following import Following
@@ -82,6 +83,8 @@ class FileHome:
 
         if await asyncio.to_thread(publish):
             self._named.setdefault(folder, []).append(id)
+            if not (await self._db.read(entries.is_in, folder, id)).value:  # it was pruned meanwhile
+                await asyncio.to_thread(self.folders.remove, folder, [id])
 
     async def discard(self, staged: Staged) -> None:
         await asyncio.to_thread(self.folders.discard, staged.token)
@@ -107,8 +110,15 @@ class FileHome:
     async def reread(self, log: Log, ids: Sequence[str]) -> None:
         await self._following.reread(log.trader_id, log.folder, log.id, ids)
 
+    def removing(self, log: Log) -> AbstractAsyncContextManager[None]:
+        return self._following.standing_still(log.trader_id)
+
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
-        await asyncio.to_thread(self.folders.remove, log.folder, ids)
+        try:
+            await asyncio.to_thread(self.folders.remove, log.folder, ids)
+        except NofxError:
+            self._following.forget(log.folder)  # so that those that are left are found again
+            raise
 
     async def take(self) -> None:
         """Make the directory the one that the database knows, whichever it was before.  Raises StartError."""

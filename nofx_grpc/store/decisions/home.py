@@ -1,6 +1,7 @@
 """Where the bodies of records are: what the two homes have in common."""
 
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from nofx_grpc.store.decisions.entries import Entry
@@ -52,6 +53,9 @@ class Home(Protocol):
 
     async def reread(self, log: Log, ids: Sequence[str]) -> None:
         """Bring the index in step with bodies that have turned out to be no records any more."""
+
+    def removing(self, log: Log) -> AbstractAsyncContextManager[None]:
+        """Around the removal of entries and of their bodies: what is half gone is not looked through meanwhile."""
 
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
         """Delete bodies, before their entries are removed."""

@@ -133,13 +133,6 @@ def remove(connection: Connection, log_id: int, ids: Sequence[str]) -> Counts:
     return counts
 
 
-def clear(connection: Connection, log_id: int, ids: Sequence[str]) -> Counts:
-    """As `remove`; a log that has no records left is nobody's then."""
-    counts = remove(connection, log_id, ids)
-    logs.disown(connection, log_id)
-    return counts
-
-
 def forget_unreadable(connection: Connection, log_id: int, names: Sequence[str]) -> None:
     """Forget files that are gone."""
     connection.execute(_FORGET_UNREADABLE, {"log_id": log_id, "names": list(names)})

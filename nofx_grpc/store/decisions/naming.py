@@ -7,7 +7,7 @@ import structlog
 from nofx_grpc.decisions.names import SUFFIX
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import NofxError, StoreUnavailable
-from nofx_grpc.store.decisions import bodies
+from nofx_grpc.store.decisions import bodies, entries
 from nofx_grpc.store.decisions.bodies import Waiting
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.engine import Database
@@ -32,6 +32,8 @@ class Naming:
             logger.warning("decision_not_named", folder=record.folder, id=record.id, error=error.message)
             return False
         await self._db.write(bodies.forget, record.log_id, [record.id])
+        if not (await self._db.read(entries.is_in, record.folder, record.id)).value:  # it was pruned meanwhile
+            await asyncio.to_thread(self._folders.remove, record.folder, [record.id])
         return True
 
     def _make_file(self, record: Waiting, kept: bytes) -> None:

@@ -52,7 +52,7 @@ def prune(connection: Connection, trader_id: str, limits: Limits) -> Pruned:
     if (log := logs.find(connection, trader_id).log) is not None:
         if chosen.last is not None:
             positions.keep_before(connection, log.id, chosen.last)
-        (index.clear if limits.newest_too else index.remove)(connection, log.id, chosen.ids)
+        index.remove(connection, log.id, chosen.ids)
     return chosen
 
 
