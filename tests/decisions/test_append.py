@@ -257,17 +257,16 @@ async def test_a_name_that_is_taken_at_the_last_moment_stays(
         monkeypatch.setattr(os, "link", no_links)
     first = await files.append(time=MOMENT)
     assert (files.root / "t" / f"{first.id}.json").is_file()
-    if links:
-        stage = Folders.stage
+    stage = Folders.stage
 
-        def just_before(folders: Folders, data: bytes) -> str:
-            torn.write_bytes(b"torn")
-            return stage(folders, data)
+    def just_before(folders: Folders, data: bytes) -> str:
+        torn.write_bytes(b"torn")
+        return stage(folders, data)
 
-        monkeypatch.setattr(Folders, "stage", just_before)
-        assert (await files.append(time=MOMENT)).id == torn.stem
-        assert torn.read_bytes() == b"torn"
-        assert len(await files.service.rows("SELECT 1 FROM decision_bodies WHERE id = ?", torn.stem)) == 1
+    monkeypatch.setattr(Folders, "stage", just_before)
+    assert (await files.append(time=MOMENT)).id == torn.stem
+    assert torn.read_bytes() == b"torn"
+    assert len(await files.service.rows("SELECT 1 FROM decision_bodies WHERE id = ?", torn.stem)) == 1
     assert list((files.root / ".pending").iterdir()) == []
 
 

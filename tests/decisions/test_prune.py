@@ -72,6 +72,12 @@ async def test_everything_goes_only_of_a_trader_that_is_gone(logs: Logs) -> None
     assert await logs.ids("t", "") == []
 
 
+async def test_a_plan_keeps_no_ids(logs: Logs) -> None:
+    await six(logs)
+    plan = (await logs.service.app.db.read(pruning.plan, "t", pruning.Limits(count=1))).value
+    assert (plan.deleted_count, plan.remaining_count, plan.ids) == (5, 1, [])
+
+
 async def test_refusals(files: Logs) -> None:
     await refused(files.prune(), *INVALID)
     await refused(files.prune(everything=True, keep_count=1), *INVALID)

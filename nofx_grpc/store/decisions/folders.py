@@ -161,6 +161,8 @@ class Folders:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
+                if _is_there(name, directory):
+                    return False
                 os.rename(token, name, src_dir_fd=pending, dst_dir_fd=directory)
                 return True
             finally:
@@ -261,6 +263,14 @@ def _sync_directory(path: Path) -> None:
 
 def _ignore(descriptor: int) -> None:
     """For copies that can be made again."""
+
+
+def _is_there(name: str, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _unlink(name: str, directory: int) -> None:

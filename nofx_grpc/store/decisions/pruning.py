@@ -34,7 +34,7 @@ class Pruned:
     deleted_bytes: int = 0
     remaining_count: int = 0
     remaining_bytes: int = 0
-    ids: list[str] = field(default_factory=list)  # of the deleted
+    ids: list[str] = field(default_factory=list)  # of the deleted, where it is no plan
     last: Key | None = None  # of them
 
     def take(self, entry: Entry) -> None:
@@ -42,7 +42,6 @@ class Pruned:
         self.deleted_bytes += entry.size_bytes
         self.remaining_count -= 1
         self.remaining_bytes -= entry.size_bytes
-        self.ids.append(entry.id)
         self.last = Key(entry.time_ns, entry.id)
 
 
@@ -77,6 +76,8 @@ def _chosen(connection: Connection, trader_id: str, limits: Limits, at_most: int
         if not limits.newest_too and (entry.id == newest[0].id or not _is_beyond(entry, limits, pruned)):
             break
         pruned.take(entry)
+        if at_most is not None:  # a plan may be of millions
+            pruned.ids.append(entry.id)
     return pruned
 
 
