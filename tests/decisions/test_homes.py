@@ -28,6 +28,22 @@ async def test_records_of_the_database_become_files(
         assert (await logs.append()).cycle_number == 26 and await logs.counted() == 26
 
 
+async def test_what_an_older_release_had_committed_and_not_named_gets_its_file(
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str]
+) -> None:
+    """Before schema 0009 the body was in `.pending` alone."""
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = await Logs.of(service)
+        made = [await logs.append(name) for name in "ttu"]
+        await logs.home.settle()
+    path = tmp_path / "data" / "decision_logs" / "t" / f"{made[1].id}.json"
+    path.rename(path.parents[1] / ".pending" / "0123456789abcdef01234567")
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = Logs(service, service.client("admin"))
+        assert await logs.ids() == [made[1].id, made[0].id] and path.exists()
+        assert await logs.ids("u") == [made[2].id] and await logs.counted() == 2
+
+
 @pytest.mark.parametrize("settled", [True, False])
 async def test_records_in_files_are_imported_into_the_database(
     tmp_path: Path, clock: FakeClock, database_env: dict[str, str], *, settled: bool

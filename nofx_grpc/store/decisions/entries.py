@@ -9,7 +9,7 @@ from nofx_grpc.analysis.actions import Kind, dump_actions, load_actions
 from nofx_grpc.decisions.names import cycle_of
 from nofx_grpc.decisions.records import Facts
 from nofx_grpc.store.bulk import insert_rows
-from nofx_grpc.store.decisions.tables import decision_logs, decisions
+from nofx_grpc.store.decisions.tables import decision_bodies, decision_logs, decisions
 
 
 class Entry(NamedTuple):
@@ -67,6 +67,13 @@ _IS_IN = select(decisions.c.id).where(
     decisions.c.log_id
     == select(decision_logs.c.id).where(decision_logs.c.folder == bindparam("folder")).scalar_subquery(),
     decisions.c.id == bindparam("id"),
+)
+_OF_ID = select(decision_logs.c.folder, *_COLUMNS).where(
+    decision_logs.c.id == decisions.c.log_id,
+    decisions.c.id == bindparam("id"),
+    ~select(decision_bodies.c.id)
+    .where(decision_bodies.c.log_id == decisions.c.log_id, decision_bodies.c.id == decisions.c.id)
+    .exists(),
 )
 _NEWEST = (
     select(*_COLUMNS)
@@ -159,6 +166,11 @@ def get(connection: Connection, log_id: int, id: str) -> Entry | None:
 def is_in(connection: Connection, folder: str, id: str) -> bool:
     """Whether the log of a folder has a record."""
     return connection.execute(_IS_IN, {"folder": folder, "id": id}).one_or_none() is not None
+
+
+def without_body(connection: Connection, id: str) -> list[tuple[str, Entry]]:
+    """Records of this id, in any log, whose bodies do not wait in the database, with the folder of each."""
+    return [(row[0], Entry(*row[1:])) for row in connection.execute(_OF_ID, {"id": id})]
 
 
 def newest(connection: Connection, log_id: int, span: Span, before: Key, limit: int) -> list[Entry]:

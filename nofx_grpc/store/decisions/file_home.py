@@ -41,6 +41,10 @@ class FileHome:
 
     async def open(self) -> None:
         await directory.check(self._db, self.folders)
+        try:
+            await self._naming.see_to_staged()
+        except (NofxError, OSError) as error:  # a directory that is read-only is served
+            logger.warning("staged_files_not_named", error=str(error))
 
     def is_current(self, log: Log) -> bool:
         return not self._following.has_changed(log.folder)

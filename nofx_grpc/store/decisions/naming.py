@@ -4,12 +4,13 @@ import asyncio
 
 import structlog
 
-from nofx_grpc.decisions.names import SUFFIX
-from nofx_grpc.decisions.records import NotARecord
+from nofx_grpc.decisions.names import SUFFIX, record_id
+from nofx_grpc.decisions.records import NotARecord, facts, parse
 from nofx_grpc.errors import NofxError, StoreUnavailable
 from nofx_grpc.store.decisions import bodies, entries
 from nofx_grpc.store.decisions.bodies import Waiting
-from nofx_grpc.store.decisions.folders import Folders
+from nofx_grpc.store.decisions.entries import entry_of
+from nofx_grpc.store.decisions.folders import PENDING, Folders
 from nofx_grpc.store.engine import Database
 
 logger = structlog.get_logger(__name__)
@@ -35,6 +36,22 @@ class Naming:
         if not (await self._db.read(entries.is_in, record.folder, record.id)).value:  # it was pruned meanwhile
             await asyncio.to_thread(self._folders.remove, record.folder, [record.id])
         return True
+
+    async def see_to_staged(self) -> None:
+        """Give files to the records that a server before schema 0009 had committed when it died: of those the body is
+        in a staged file, and nowhere else.
+        """
+        for token in await asyncio.to_thread(self._folders.staged_before, 0.0):
+            try:
+                body = (await asyncio.to_thread(self._folders.read, PENDING, token))[1]
+                known = facts(parse(body))
+            except (FileNotFoundError, NotARecord, NofxError):
+                continue
+            entry = entry_of(record_id(known.time_ns, known.cycle_number), known, size=len(body))
+            for folder, kept in (await self._db.scan(entries.without_body, entry.id)).value:
+                name = entry.id + SUFFIX
+                if kept.says_the_same(entry) and not await asyncio.to_thread(self._folders.has, folder, name):
+                    await asyncio.to_thread(self._folders.put, folder, name, body)
 
     def _make_file(self, record: Waiting, kept: bytes) -> None:
         """Give a record its file.  Raises StoreUnavailable if something else has its name, which stays."""
