@@ -5,6 +5,7 @@ handler begins when the headers are there, and nobody's message is waited for be
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, cast
@@ -27,6 +28,7 @@ from nofx_grpc.v1 import common_pb2
 logger = structlog.get_logger(__name__)
 
 _RESET_SECONDS = 0.1
+_AT_ONCE_SECONDS = 0.01
 _GUESSED_AT = "/nofx_grpc.v1.BetaCodes/ValidateBetaCode"  # it needs no LOGIN, but counts by end user like those that do
 
 
@@ -89,8 +91,11 @@ class GatedMethod:
             await self._gate.fail(call, context, error)
 
     async def _receive(self, call: Call, context: Context, in_flight: InFlight) -> Message:
-        """The request, checked.  Raises DeadlineExceeded, and what is wrong with it."""
+        """The request, checked.  Raises DeadlineExceeded, what `_identify` raises, and what is wrong with it."""
+        began = time.monotonic()
         raw = await self._gate.receive(context, in_flight.usage.arriving)
+        if time.monotonic() - began > _AT_ONCE_SECONDS:
+            await self._identify(call, context)  # whoever kept us waiting may have lost the credential meanwhile
         if raw is grpc.aio.EOF:
             # Most likely the client has reset the call, and this task is cancelled in a moment.
             await asyncio.sleep(_RESET_SECONDS)

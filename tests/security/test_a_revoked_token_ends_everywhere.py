@@ -12,7 +12,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nofx_grpc.rpc import streams
 from nofx_grpc.store import tokens
-from nofx_grpc.v1 import admin_pb2, beta_codes_pb2, common_pb2, exchanges_pb2
+from nofx_grpc.v1 import admin_pb2, beta_codes_pb2, common_pb2, exchanges_pb2, watch_pb2
 from tests.support.clock import FakeClock
 from tests.support.processes import ServerProcess, environment, serving
 from tests.support.service import Client, RunningService, refused
@@ -22,6 +22,10 @@ Code = grpc.StatusCode
 
 BINANCE = exchanges_pb2.GetExchangeRequest(user_id="default", id="binance")
 SECONDS = 30.0
+LATE: dict[str, Any] = {
+    "Exchanges/GetExchange": BINANCE,
+    "Watch/Watch": watch_pb2.WatchRequest(),
+}
 
 
 async def made(client: Client, **fields: Any) -> admin_pb2.Token:
@@ -165,6 +169,27 @@ async def test_a_call_that_waits_for_a_revision(service: RunningService) -> None
 
 
 # ---- and what else is said of tokens
+
+
+@pytest.mark.parametrize("path", LATE)
+async def test_a_request_that_comes_long_after_its_headers(service: RunningService, path: str) -> None:
+    token = await made(service.client())
+    revoked = asyncio.Event()
+
+    async def late() -> AsyncIterator[bytes]:
+        await revoked.wait()
+        yield LATE[path].SerializeToString()
+
+    begin: Any = service.anonymous().channel.stream_stream(f"/nofx_grpc.v1.{path}")
+    call = begin(late(), metadata=(("authorization", f"Bearer {token.secret}"),))
+    async with asyncio.timeout(SECONDS):
+        while not service.app.gate.usages._calls:  # noqa: ASYNC110  # nothing tells of a call that has begun
+            await asyncio.sleep(0.02)
+    await revoke(service.client(), token.id)
+    await refused_soon(service.client(token=token.secret))
+    revoked.set()
+    refusal = await refused(call.read(), Code.UNAUTHENTICATED, "UNAUTHENTICATED")
+    assert refusal.text == "the token was revoked"
 
 
 async def test_several_are_good_at_one_time(service: RunningService) -> None:
