@@ -1,6 +1,7 @@
 """The standard health service, open to all: one state for the whole server."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, TypeAlias
 
@@ -14,6 +15,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 # Who watches needs no credential, and each watch takes memory.
 MOST_WATCHES = 100
+# Of each connection: a client that does nothing wrong has one or two.  A number of all would let a stranger take it.
+MOST_CHECKS = 32
 # Nor does who asks, and what has come of a question takes memory too: it is not waited for longer than this; where many
 # are waited for already, hardly at all: that of a client that does nothing wrong comes with its headers.
 ASKED_WITHIN_SECONDS = 2.0
@@ -29,6 +32,7 @@ class Health:
         self._services = {"", *services}
         self._stopping = asyncio.Event()
         self._watches = self._asking = 0
+        self._checks: Counter[str] = Counter()  # of each connection, until gRPC is done with them
 
     def stop(self) -> None:
         self._stopping.set()
@@ -45,10 +49,20 @@ class Health:
         )
 
     async def check(self, _stream: AsyncIterator[bytes], context: Context) -> pb.HealthCheckResponse:
+        peer = context.peer()
+        if self._checks[peer] >= MOST_CHECKS:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MOST_CHECKS} answers to read already")
+        self._checks[peer] += 1
+        context.add_done_callback(lambda _: self._checked(peer))  # type: ignore[arg-type]  # to the stubs no function fits
         name = await self._asked(context)
         if name not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return self._answer(name)
+
+    def _checked(self, peer: str) -> None:
+        self._checks[peer] -= 1
+        if not self._checks[peer]:
+            del self._checks[peer]
 
     async def watch(self, _stream: AsyncIterator[bytes], context: Context) -> None:
         name = await self._asked(context)

@@ -17,6 +17,7 @@ from nofx_grpc.rpc.listening import affordable_connections, check_free, socket_l
 from nofx_grpc.rpc.server import ServerOptions, channel_options
 from nofx_grpc.settings import Settings
 from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2, traders_pb2, watch_pb2
+from tests.attack.wire import INITIAL_WINDOW, Wire, setting
 from tests.support.proxy import proxy_to
 from tests.support.service import Client, RunningService, refused, running_service
 from tests.support.watching import Watching
@@ -183,6 +184,22 @@ async def test_strangers_cannot_take_every_call_by_watching(
     first.cancel()
     await asyncio.sleep(0.1)
     assert (await watch(service).read()).status == Status.SERVING
+
+
+async def test_checks_whose_answers_nobody_reads(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection is refused more of them; another is answered, and so is the first when it has gone and come."""
+    monkeypatch.setattr(health, "MOST_CHECKS", 2)
+
+    def said() -> bytes:
+        with Wire(service.address, setting(INITIAL_WINDOW, 0)) as one:
+            for _ in range(5):
+                one.call("/grpc.health.v1.Health/Check")
+            return one.answer()
+
+    assert (await asyncio.to_thread(said)).count(b"answers to read already") == 3
+    stub: Any = health_pb2_grpc.HealthStub(service.anonymous().channel)
+    for _ in range(5):
+        assert (await stub.Check(health_pb2.HealthCheckRequest())).status == Status.SERVING
 
 
 async def test_a_watch_ends_with_the_server(service: RunningService) -> None:
