@@ -205,6 +205,8 @@ class SqliteBackend:
         return False  # a COMMIT that fails leaves the transaction open, or rolled back
 
     def checkpoint(self, connection: Connection) -> None:
+        # Not as long as a write would: a backup may be reading, and what is left the next start does.
+        connection.exec_driver_sql("PRAGMA busy_timeout = 1000")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

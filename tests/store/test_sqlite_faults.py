@@ -18,7 +18,7 @@ from nofx_grpc.store import users
 from nofx_grpc.store.backend import backend_for
 from nofx_grpc.store.engine import Connection, Database
 from nofx_grpc.store.schema import migrate
-from nofx_grpc.store.sqlite import FileLock, driver_connection
+from nofx_grpc.store.sqlite import FileLock, SqliteBackend, driver_connection
 from tests.store.support import Store, Watched, make_sqlite, run_python, user
 from tests.store.test_writer import create, in_one_batch, user_ids
 from tests.support.clock import FakeClock
@@ -257,3 +257,13 @@ async def test_the_write_ahead_log_is_empty_after_closing(store: Store) -> None:
         await asyncio.gather(*(database.write(create(f"u{i}")) for i in range(20)))
     with sqlite3.connect(f"file:{path_of(store)}?immutable=1", uri=True) as alone:
         assert alone.execute("SELECT count(*) FROM users").fetchone() == (21,)
+
+
+async def test_a_reader_does_not_hold_up_the_end(store: Store) -> None:
+    async with store.open(SqliteBackend(path_of(store), lock_timeout=60)) as database:
+        with sqlite3.connect(path_of(store), isolation_level=None) as reader:
+            reader.execute("BEGIN")
+            assert reader.execute("SELECT count(*) FROM users").fetchone() == (1,)
+            await database.write(create("ada"))
+            async with asyncio.timeout(30):
+                await database.close()
