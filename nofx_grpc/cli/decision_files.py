@@ -3,7 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -148,14 +148,14 @@ async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Repo
         for name in source.names(folder):
             if id_of_file(name) is None:
                 passed_over(f"{folder}/{name}", "its name is none of a record, which ends in .json", files=0)
-        with closing(sorted_ids(source.names(folder))) as ids:
-            while some := list(islice(ids, AT_ONCE)):
-                read = await asyncio.to_thread(_read, source, folder, some, passed_over)
-                new, bodies = [entry for entry, _ in read], [body for _, body in read]
-                if new:
-                    imported += (await keeping.db.write(index.add, trader_id, folder, new, (), bodies)).value
-                done += len(some)
-                tell("decision records", done, total)
+        ids = sorted_ids(source.names(folder))
+        while some := list(islice(ids, AT_ONCE)):
+            read = await asyncio.to_thread(_read, source, folder, some, passed_over)
+            new, bodies = [entry for entry, _ in read], [body for _, body in read]
+            if new:
+                imported += (await keeping.db.write(index.add, trader_id, folder, new, (), bodies)).value
+            done += len(some)
+            tell("decision records", done, total)
         await settle_all(keeping.db, trader_id)
     tell("decision records", total, total)
     not_imported = total - imported + passed_over.count

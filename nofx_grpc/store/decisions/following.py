@@ -9,7 +9,7 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -169,18 +169,18 @@ class _Look:
     async def at_records(self) -> None:
         """Compare the files that can hold records with those that the index has, in the order of their ids."""
         after = ""
-        with closing(sorted_ids(self._names())) as ids:
-            while True:
-                there = await asyncio.to_thread(lambda: list(islice(ids, AT_ONCE)))
-                upto = there[-1] if len(there) == AT_ONCE else AFTER_ALL.id
-                while after != upto:
-                    known = await self._known(after, upto)
-                    after = max(known) if len(known) == AT_ONCE else upto
-                    here = bisect_right(there, after)
-                    await self._compare(there[:here], known)
-                    there = there[here:]
-                if upto == AFTER_ALL.id:
-                    return
+        ids = sorted_ids(self._names())
+        while True:
+            there = await asyncio.to_thread(lambda: list(islice(ids, AT_ONCE)))
+            upto = there[-1] if len(there) == AT_ONCE else AFTER_ALL.id
+            while after != upto:
+                known = await self._known(after, upto)
+                after = max(known) if len(known) == AT_ONCE else upto
+                here = bisect_right(there, after)
+                await self._compare(there[:here], known)
+                there = there[here:]
+            if upto == AFTER_ALL.id:
+                return
 
     async def at_others(self) -> None:
         """Note the files whose names are none of a record."""

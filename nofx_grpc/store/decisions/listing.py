@@ -1,7 +1,7 @@
 """The ids in a folder, sorted as the index sorts them, however many there are."""
 
 import heapq
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from tempfile import TemporaryFile
@@ -13,11 +13,12 @@ _AT_ONCE: Final = 50_000  # ids that are in memory at one time, 6 MB
 _READ_BYTES: Final = 65_536
 
 
-def sorted_ids(names: Iterable[str]) -> Generator[str, None, None]:
+def sorted_ids(names: Iterable[str]) -> Iterator[str]:
     """The ids of those files that can hold a record, in the order of their bytes.
 
     All but the last few wait in temporary files, sorted run by run, and are merged.  All names are read before the
-    first id is there, which takes long: ask for it in a thread, and close the generator in the end.
+    first id is there, which takes long: ask for it in a thread.  Who lets go of the iterator closes the files, and not
+    who goes away while a thread reads them.
     """
     ids = (id for name in names if (id := id_of_file(name)) is not None)
     with ExitStack() as files:
