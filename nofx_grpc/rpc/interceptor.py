@@ -35,7 +35,7 @@ from nofx_grpc.rpc.streams import OpenStreams
 from nofx_grpc.rpc.usage import InFlight, UsageLimits, Usages
 from nofx_grpc.rpc.validation import MessageRules
 from nofx_grpc.services.call import Call, Identity
-from nofx_grpc.store import audit, revisions
+from nofx_grpc.store import audit
 from nofx_grpc.store.audit import AuditRecord
 from nofx_grpc.store.engine import Database
 
@@ -90,7 +90,7 @@ class Gate:
         wanted = int(text)
         until, pause = time.monotonic() + self.limits.min_revision_seconds, _POLL_SECONDS
         while self.db.revision < wanted:
-            current = (await self.db.read(revisions.read_state)).revision
+            current = await self.db.latest()
             if current >= wanted:
                 return True
             if time.monotonic() >= until:

@@ -131,10 +131,13 @@ class Database:
 
     async def _committed(self) -> Committed:
         committed = await self._bounded.committed()
-        if committed.history_id != self.history_id:  # another process, or the writer, has begun a new one
-            logger.warning("history_changed", was=self.history_id, now=committed.history_id)
-            self.history_id = committed.history_id
+        self._note_history(committed.history_id)
         return committed
+
+    def _note_history(self, now: str) -> None:
+        if now != self.history_id:  # another process, or the writer, has begun a new one
+            logger.warning("history_changed", was=self.history_id, now=now)
+            self.history_id = now
 
     async def listen(self, hear: Callable[[int], None]) -> None:
         """Call `hear` with the revision of each commit of any process, and with 0 where some may have been missed.
@@ -162,6 +165,7 @@ class Database:
         """Run a write function in its own savepoint of the next group commit."""
         before = self.revision
         value, revision = await self._writer.submit(lambda connection: fn(connection, *args, **kwargs))
+        self._note_history(self._writer.history_id)
         if revision != before and self.on_commit is not None:
             self.on_commit()
         return Answer(cast("T", value), revision)

@@ -58,13 +58,14 @@ class GroupCommitWriter:
         self._batch = revisions.Batch()
         self._claimed = False  # whether the running transaction keeps other writers waiting, and has the newest keys
         self.revision = 0  # the last committed revision that this process knows of
+        self.history_id = ""  # that of the last transaction
 
     def start(self) -> revisions.State:
         """Connect and start the thread; where the store stands."""
         self._connection, position = connect(self._backend)
         self._timeline = position.timeline
         state = revisions.read_state(self._connection)
-        self.revision = state.revision
+        self.revision, self.history_id = state.revision, state.history_id
         self._thread.start()
         return state
 
@@ -132,6 +133,7 @@ class GroupCommitWriter:
             self._chain.renew()  # what it goes on from may be lost
             self._timeline = position.timeline
         self._began, self._seen = position.committed, position.committed.revision
+        self.history_id = position.committed.history_id
         self.revision = min(self.revision, self._seen)  # what a failover has lost is not committed any more
 
     def _begin_where_it_can(self) -> Position:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,22 @@ async def test_every_answer_tells_its_revision_and_history(service: RunningServi
     assert (await trailing(listed))["nofx-revision"] == str(before + 1)
 
 
+async def test_the_answer_to_a_write_tells_the_history_that_it_is_in(service: RunningService) -> None:
+    """Though nobody has read since a failover."""
+    await service.execute("UPDATE store_state SET history_id = 'after a failover'")
+    await (write := service.client().exchanges.CreateExchange(OKX))
+    assert (await trailing(write))["nofx-history"] == "after a failover"
+
+
+async def test_who_waits_for_a_revision_of_a_lost_history_is_told(service: RunningService) -> None:
+    service.app.gate.limits = replace(service.app.gate.limits, min_revision_seconds=0.1)
+    await service.execute("UPDATE store_state SET history_id = 'after a failover'")
+    client = service.client(**{"nofx-min-revision": "1000"})
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.exchanges.GetExchange(BINANCE)
+    assert dict(refused.value.trailing_metadata() or ())["nofx-history"] == "after a failover"
+
+
 async def test_every_error_tells_them_too_but_not_to_strangers(service: RunningService) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as known:
         await service.client().exchanges.GetExchange(pb.GetExchangeRequest(user_id="default", id="missing"))
@@ -172,13 +189,13 @@ async def test_a_revision_that_does_not_come(tmp_path: Path, database_env: dict[
 async def test_who_waits_in_vain_asks_the_store_a_few_times_only(
     service: RunningService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, asked = service.app.db.read, []
+    latest, asked = service.app.db.latest, []
 
-    async def counted(fn: Any, *args: Any) -> Any:
-        asked.append(fn)
-        return await read(fn, *args)
+    async def counted() -> int:
+        asked.append(await latest())
+        return asked[-1]
 
-    monkeypatch.setattr(service.app.db, "read", counted)
+    monkeypatch.setattr(service.app.db, "latest", counted)
     client = service.client(**{"nofx-min-revision": "1000000"})
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await client.exchanges.GetExchange(BINANCE, timeout=1)
