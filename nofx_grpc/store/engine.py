@@ -165,7 +165,7 @@ class Database:
         """Run a write function in its own savepoint of the next group commit."""
         before = self.revision
         value, revision = await self._writer.submit(lambda connection: fn(connection, *args, **kwargs))
-        self._note_history(self._writer.history_id)
+        self._note_history(self._writer.began.history_id)
         if revision != before and self.on_commit is not None:
             self.on_commit()
         return Answer(cast("T", value), revision)

@@ -54,18 +54,17 @@ class GroupCommitWriter:
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="nofx-writer", daemon=True)
         self._stopped = False
-        self._seen, self._began = 0, Committed(0, 0, "")  # as of the running transaction, and of its beginning
+        self._seen, self.began = 0, Committed(0, 0, "")  # as of the last transaction, and of its beginning
         self._batch = revisions.Batch()
         self._claimed = False  # whether the running transaction keeps other writers waiting, and has the newest keys
         self.revision = 0  # the last committed revision that this process knows of
-        self.history_id = ""  # that of the last transaction
 
     def start(self) -> revisions.State:
         """Connect and start the thread; where the store stands."""
         self._connection, position = connect(self._backend)
         self._timeline = position.timeline
         state = revisions.read_state(self._connection)
-        self.revision, self.history_id = state.revision, state.history_id
+        self.revision = state.revision
         self._thread.start()
         return state
 
@@ -132,8 +131,7 @@ class GroupCommitWriter:
         if position.timeline != self._timeline:
             self._chain.renew()  # what it goes on from may be lost
             self._timeline = position.timeline
-        self._began, self._seen = position.committed, position.committed.revision
-        self.history_id = position.committed.history_id
+        self.began, self._seen = position.committed, position.committed.revision
         self.revision = min(self.revision, self._seen)  # what a failover has lost is not committed any more
 
     def _begin_where_it_can(self) -> Position:
@@ -157,9 +155,9 @@ class GroupCommitWriter:
             return
         try:
             if self._backend.claim is not None:
-                self._began = Committed(*self._on_driver(self._backend.claim).fetchone())
-                self._seen = self._began.revision
-            self._follow(self._connection, self._began)
+                self.began = Committed(*self._on_driver(self._backend.claim).fetchone())
+                self._seen = self.began.revision
+            self._follow(self._connection, self.began)
         except Exception as error:
             if self._backend.is_transient(error):
                 raise

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -121,22 +120,6 @@ async def test_every_answer_tells_its_revision_and_history(service: RunningServi
     listed = stub.ListExchanges(pb.ListExchangesRequest())
     await listed
     assert (await trailing(listed))["nofx-revision"] == str(before + 1)
-
-
-async def test_the_answer_to_a_write_tells_the_history_that_it_is_in(service: RunningService) -> None:
-    """Though nobody has read since a failover."""
-    await service.execute("UPDATE store_state SET history_id = 'after a failover'")
-    await (write := service.client().exchanges.CreateExchange(OKX))
-    assert (await trailing(write))["nofx-history"] == "after a failover"
-
-
-async def test_who_waits_for_a_revision_of_a_lost_history_is_told(service: RunningService) -> None:
-    service.app.gate.limits = replace(service.app.gate.limits, min_revision_seconds=0.1)
-    await service.execute("UPDATE store_state SET history_id = 'after a failover'")
-    client = service.client(**{"nofx-min-revision": "1000"})
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await client.exchanges.GetExchange(BINANCE)
-    assert dict(refused.value.trailing_metadata() or ())["nofx-history"] == "after a failover"
 
 
 async def test_every_error_tells_them_too_but_not_to_strangers(service: RunningService) -> None:
