@@ -6,6 +6,7 @@ ATTACK_FLOOD says how much of each there is, in calls or connections; `make atta
 import asyncio
 import os
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
@@ -42,10 +43,11 @@ MOST_GROWTH_KIB = 160 * 1024
 # Far below what a flood makes, as those of a server are below what an attacker makes.
 MOST_CONNECTIONS = 300
 LARGEST, CALLS_OF_PRINCIPAL, AT_ONCE = 2_000_000, 60, 32  # gRPC takes a mebibyte more than we do
+SECONDS = 4  # that a request has to arrive
 FEW = {
     "max_concurrent_rpcs": "80",
     "max_request_bytes": "1048576",
-    "max_request_seconds": "4",
+    "max_request_seconds": str(SECONDS),
     "max_connections": str(MOST_CONNECTIONS),
 }
 
@@ -135,11 +137,13 @@ async def test_large_messages_that_stop_short_of_their_end(place: Scene, path: s
     before, token = place.resident_kib(), place.server.token(role).strip() if role else ""
     with closing(Uploads(place.server.address, path, token)) as uploads:
         async with good_client(place) as client:
+            began = time.monotonic()
             await asyncio.to_thread(uploads.begin, CALLS_OF_PRINCIPAL, LARGEST)
-            await asyncio.to_thread(uploads.send, 2.5)  # before any with a token has had its time
-            grown = place.resident_kib() - before
+            await asyncio.to_thread(uploads.send, 2.5)
+            grown, took = place.resident_kib() - before, time.monotonic() - began
     assert client.served(), client.outcomes
-    assert uploads.sent < most * LARGEST
+    # On a busy machine it takes so long that some have had their time, and others come in their place.
+    assert uploads.sent < most * LARGEST * (1 + took // SECONDS)
     assert grown < MOST_GROWTH_KIB
 
 
