@@ -48,21 +48,21 @@ async def test_of_very_many_violations_the_first_are_told_and_how_many_more(serv
 
 
 async def test_a_message_full_of_violations_does_not_hold_up_the_others(service: RunningService) -> None:
-    request = pb.CreateTraderRequest(user_id="default", trader=pb.Trader(trading_symbols=[","] * 1_000_000))
+    request = pb.CreateTraderRequest(user_id="default", trader=pb.Trader(trading_symbols=[","] * 16_000))
     async with asyncio.timeout(10):  # to look for all of them would take most of a minute
         refusal = await refused(service.client().traders.CreateTrader(request), *INVALID)
     assert len(refusal.violations) == 1
 
 
 async def test_a_mask_of_very_many_fields_is_not_looked_at(service: RunningService) -> None:
-    mask = FieldMask(paths=["nothing"] * 100_000)
+    mask = FieldMask(paths=["nothing"] * 10_000)
     request = pb.UpdateTraderRequest(trader=pb.Trader(user_id="default", id="t1"), update_mask=mask)
     refusal = await refused(service.client().traders.UpdateTrader(request), *INVALID)
-    assert refusal.violations == {"update_mask": "names 100,000 fields: expected at most 100"}
+    assert refusal.violations == {"update_mask": "names 10,000 fields: expected at most 100"}
 
 
 async def test_a_very_long_name_in_a_mask_is_cut(service: RunningService) -> None:
-    mask = FieldMask(paths=["x" * 1_000_000])
+    mask = FieldMask(paths=["x" * 100_000])
     request = pb.UpdateTraderRequest(trader=pb.Trader(user_id="default", id="t1"), update_mask=mask)
     refusal = await refused(service.client().traders.UpdateTrader(request), *INVALID)
     assert refusal.violations["update_mask"].startswith("'xxx")

@@ -106,5 +106,5 @@ async def flood(client: Client, calls: int) -> None:
 
 async def outcomes(service: RunningService, principal: str) -> list[tuple[str, ...]]:
     """Reason and resources of each refusal of a principal that is on record, in order."""
-    sql = "SELECT reason, resources FROM audit_log WHERE principal = ? AND outcome <> 'OK' ORDER BY at"
+    sql = "SELECT reason, resources FROM audit_log WHERE principal = ? AND outcome <> 'OK' ORDER BY chain_position"
     return await service.rows(sql, principal)
