@@ -93,7 +93,7 @@ class Housekeeping:
         await self._try("refusals", self._record_left_out())
         self.keys.forget_retired()
         await self._try("staged_decisions", self.decisions.home.tidy())
-        await self._look_at_history()
+        await self._try("history", self._looked_at_history())
         if not await self._write("processes", processes.check_in, self.process, self.feed.held):
             return
         now = self.clock()
@@ -132,12 +132,10 @@ class Housekeeping:
             return 0
         return min([last, *(held for held in (self.feed.held, elsewhere) if held is not None)])
 
-    async def _look_at_history(self) -> None:
+    async def _looked_at_history(self) -> int:
         """Notice that another process has begun a new history, where nobody reads who would."""
-        try:
-            await self.db.latest()
-        except Exception:
-            logger.exception("housekeeping_failed", what="history")
+        await self.db.latest()
+        return 0
 
     async def note_used_tokens(self) -> None:
         """Write down when the tokens were used last."""

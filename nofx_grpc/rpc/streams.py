@@ -33,7 +33,7 @@ class OpenStream:
     task: "asyncio.Task[object]"
     upload: bool = False
     error: NofxError | None = None
-    opened: float = field(default_factory=time.monotonic)
+    checked: float = field(default_factory=time.monotonic)  # when its credential was last known to be good
 
     def end(self, error: NofxError) -> None:
         """End the stream with this error, wherever its task is."""
@@ -55,7 +55,6 @@ class OpenStreams:
     def __init__(self, callers: Callers, period: float = PERIOD_SECONDS) -> None:
         self._callers, self._period = callers, period
         self._open: set[OpenStream] = set()
-        self._asked = 0.0  # when all tokens were looked up last
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
@@ -105,33 +104,37 @@ class OpenStreams:
             await asyncio.sleep(max(0.05, self._period - (time.monotonic() - began)))
 
     async def _check_all(self) -> None:
-        await self._ask({stream.credential for stream in self._open})
+        began = time.monotonic()
+        now = began if await self._ask({stream.credential for stream in self._open}) else None
         by_credential: dict[Credential, list[OpenStream]] = {}
         for stream in self._open:
             by_credential.setdefault(stream.credential, []).append(stream)
         for number, (credential, streams) in enumerate(by_credential.items()):
             if number % 20 == 19:
                 await asyncio.sleep(0)  # thousands of callers must not hold up the others
-            await self._check(credential, streams)
+            await self._check(credential, streams, now)
+        unchecked = [stream for stream in self._open if stream.checked < began - UNCHECKED_SECONDS]
+        _end(unchecked, StoreUnavailable(_NOT_ASKED))
 
-    async def _ask(self, credentials: Collection[Credential]) -> None:
-        """Look up all tokens anew; what streams too long without is ended."""
-        now = time.monotonic()
+    async def _ask(self, credentials: Collection[Credential]) -> bool:
+        """Look up all tokens anew; whether that could be done."""
         try:
             async with asyncio.timeout(_ASK_SECONDS):
                 await self._callers.refresh(credentials)
         except Exception:
             logger.warning("identities_not_checked", streams=len(self._open), exc_info=True)
-            until = time.monotonic() - UNCHECKED_SECONDS
-            unchecked = [stream for stream in self._open if max(stream.opened, self._asked) < until]
-            _end(unchecked, StoreUnavailable(_NOT_ASKED))
-        else:
-            self._asked = now
+            return False
+        return True
 
-    async def _check(self, credential: Credential, streams: list[OpenStream]) -> None:
-        """End the streams of a credential that is good no more, by what is known of it: an expiry needs no store."""
+    async def _check(self, credential: Credential, streams: list[OpenStream], now: float | None) -> None:
+        """End the streams of a credential that is good no more, by what is known of it: an expiry needs no store.
+
+        `now` is when it was looked up, if it was.
+        """
         try:
             identity = await self._callers.identify(credential, as_known=True)
+        except StoreUnavailable:
+            return  # not remembered so long, for there are too many: it is looked up again in a moment
         except NofxError as error:
             _end(streams, error)
             return
@@ -145,7 +148,7 @@ class OpenStreams:
             except NofxError as error:
                 stream.end(error)
             else:
-                stream.call.identity = identity
+                stream.call.identity, stream.checked = identity, now or stream.checked
 
 
 def _end(streams: Iterable[OpenStream], error: NofxError) -> None:

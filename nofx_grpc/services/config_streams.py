@@ -16,7 +16,8 @@ from nofx_grpc.services.call import Call
 from nofx_grpc.services.config_changes import Look, Relevant, look
 from nofx_grpc.services.covered import Covered, Seen
 from nofx_grpc.services.feed import Feed
-from nofx_grpc.services.watch_messages import MOST_BYTES, by_size
+from nofx_grpc.services.groups import by_size
+from nofx_grpc.services.watch_messages import MOST_BYTES
 from nofx_grpc.store import audit, revisions, traders
 from nofx_grpc.store import trader_configs as store
 from nofx_grpc.store.engine import Connection

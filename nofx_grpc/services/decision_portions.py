@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import Message
 
 from nofx_grpc.services.decision_messages import LONG
+from nofx_grpc.services.groups import grouped
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
@@ -32,17 +33,7 @@ class Shown(NamedTuple):
 
 def portions(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     """Entries in their order, as many at one time as may be in memory."""
-    portion: list[Entry] = []
-    size = 0
-    for entry in entries:
-        more = body_bytes(entry)
-        if portion and (len(portion) == AT_ONCE or size + more > AT_ONCE_BYTES):
-            yield portion
-            portion, size = [], 0
-        portion.append(entry)
-        size += more
-    if portion:
-        yield portion
+    return grouped(entries, body_bytes, AT_ONCE_BYTES, AT_ONCE)
 
 
 def is_too_large(entry: Entry) -> bool:
@@ -57,18 +48,9 @@ def body_bytes(entry: Entry) -> int:
 
 def responses(shown: Sequence[Shown], most_bytes: int) -> Iterator[list[pb.Decision]]:
     """The messages in their order, as many at one time as a response may have."""
-    response: list[pb.Decision] = []
-    size = 0
-    for record in shown:
-        if record.message is None:
-            continue
-        if response and size + record.size > most_bytes:
-            yield response
-            response, size = [], 0
-        response.append(record.message)
-        size += record.size
-    if response:
-        yield response
+    there = (record for record in shown if record.message is not None)
+    for group in grouped(there, lambda record: record.size, most_bytes):
+        yield [record.message for record in group if record.message is not None]
 
 
 def shorten(message: pb.Decision) -> int:

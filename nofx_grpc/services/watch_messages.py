@@ -1,11 +1,12 @@
 """The messages of Watch: each kind of resource, its enum value and its converter; commits as responses."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from nofx_grpc.services import beta_codes, exchanges, models, signal_sources, system_config, users
 from nofx_grpc.services.convert import to_timestamp
+from nofx_grpc.services.groups import size_in_another
 from nofx_grpc.services.trader_configs import trader_to_proto
 from nofx_grpc.store import beta_codes as beta_code_store
 from nofx_grpc.store import exchanges as exchange_store
@@ -83,13 +84,13 @@ async def commit_to_proto(commit: Commit, history_id: str) -> AsyncIterator[pb.W
     response, size = _part_of(commit, history_id), 0
     for number, change in enumerate(commit.changes, 1):
         message = change_to_proto(change)
-        bytes_ = message.ByteSize() + 8
-        if size and size + bytes_ > MOST_BYTES:
+        more = size_in_another(message)
+        if size and size + more > MOST_BYTES:
             response.changes.more = True
             yield response
             response, size = _part_of(commit, history_id), 0
         response.changes.changes.append(message)
-        size += bytes_
+        size += more
         if number % _AT_ONCE == 0:
             await asyncio.sleep(0)
     if commit.changes:
@@ -100,18 +101,3 @@ async def commit_to_proto(commit: Commit, history_id: str) -> AsyncIterator[pb.W
 def _part_of(commit: Commit, history_id: str) -> pb.WatchResponse:
     changes = pb.Changes(revision=commit.revision, time=to_timestamp(commit.at))
     return pb.WatchResponse(history_id=history_id, changes=changes)
-
-
-def by_size(messages: Iterable[Any], most_bytes: int) -> Iterator[list[Any]]:
-    """Messages in groups that are not larger than this, unless one message is."""
-    group: list[Any] = []
-    size = 0
-    for message in messages:
-        bytes_ = message.ByteSize() + 8
-        if group and size + bytes_ > most_bytes:
-            yield group
-            group, size = [], 0
-        group.append(message)
-        size += bytes_
-    if group:
-        yield group

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
 from nofx_grpc.services.covered import Covered
-from nofx_grpc.services.watch_messages import KINDS, MOST_BYTES, WatchedKind, by_size
+from nofx_grpc.services.groups import by_size
+from nofx_grpc.services.watch_messages import KINDS, MOST_BYTES, WatchedKind
 from nofx_grpc.store.changes import Change
 from nofx_grpc.store.engine import Connection, Database
 from nofx_grpc.store.revisions import Kind

@@ -76,6 +76,7 @@ class Database:
         self._bounded = backend.bounded_reads(follow) or ReadsOnTheLoop(self._held)
         self._remembered = _Remembered(Committed(-1, -1, ""), {})
         self.history_id = ""
+        self._left: set[str] = set()  # histories that are over
         self.on_commit: Callable[[], None] | None = None  # called when a write of this process has made a revision
 
     def open(self) -> None:
@@ -135,8 +136,10 @@ class Database:
         return committed
 
     def _note_history(self, now: str) -> None:
-        if now != self.history_id:  # another process, or the writer, has begun a new one
+        """Another process, or the writer, may have begun a new one; what is told late of an older one says nothing."""
+        if now != self.history_id and now not in self._left:
             logger.warning("history_changed", was=self.history_id, now=now)
+            self._left.add(self.history_id)
             self.history_id = now
 
     async def listen(self, hear: Callable[[int], None]) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from nofx_grpc.store.engine import Database
 from tests.decisions.support import Logs
+from tests.store.support import make_sqlite, postgresql_store
 from tests.support.clock import FakeClock
 from tests.support.service import running_service
 
@@ -29,3 +31,15 @@ async def files(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Logs]:
     """As `logs`, on SQLite with the records in files."""
     async with running_service(tmp_path / "data", clock=clock) as service:
         yield await Logs.of(service)
+
+
+@pytest.fixture
+async def db(engine: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Database]:
+    """A store without a service, on each engine."""
+    if engine == "sqlite":
+        async with make_sqlite(tmp_path, clock).open() as opened:
+            yield opened
+    else:
+        with postgresql_store(clock) as store:
+            async with store.open() as opened:
+                yield opened

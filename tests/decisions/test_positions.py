@@ -1,6 +1,6 @@
 """The index gives a window as if all of the log had been replayed, in whatever order records came and went."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from nofx_grpc.store.decisions import entries, index, logs, positions, windows
 from nofx_grpc.store.decisions.entries import AFTER_ALL, Entry, Span
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.store.engine import Connection, Database
-from tests.store.support import make_sqlite, postgresql_store
+from tests.store.support import make_sqlite
 from tests.support.clock import FakeClock
 from tests.support.histories import Plain, actions, agree, nofx_trades, right_trades
 
@@ -57,17 +57,6 @@ def entry(name: str, time: int, done: Sequence[Action]) -> Entry:
         unrealized_profit=0.0,
         trades=dump_actions(done) if done else None,
     )
-
-
-@pytest.fixture
-async def db(engine: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Database]:
-    if engine == "sqlite":
-        async with make_sqlite(tmp_path, clock).open() as opened:
-            yield opened
-    else:
-        with postgresql_store(clock) as store:
-            async with store.open() as opened:
-                yield opened
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

@@ -1,8 +1,6 @@
 """Pruning changes no result: what was open where the log begins now is still known."""
 
-from collections.abc import AsyncIterator
 from itertools import count
-from pathlib import Path
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -19,23 +17,10 @@ from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.performance import performance
 from tests.decisions.support import Logs
 from tests.decisions.test_positions import LEGS, done_in, entry
-from tests.store.support import make_sqlite, postgresql_store
-from tests.support.clock import FakeClock
 from tests.support.histories import actions
 
 START = 1_763_424_000
 numbers = count()
-
-
-@pytest.fixture
-async def db(engine: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Database]:
-    if engine == "sqlite":
-        async with make_sqlite(tmp_path, clock).open() as opened:
-            yield opened
-    else:
-        with postgresql_store(clock) as store:
-            async with store.open() as opened:
-                yield opened
 
 
 @st.composite

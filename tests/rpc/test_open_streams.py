@@ -44,6 +44,8 @@ class Asked:
         assert as_known, "it is asked one by one"
         if shown.authorization == "odd":
             raise ZeroDivisionError
+        if shown.authorization == "forgotten":
+            raise StoreUnavailable("the token has to be looked up")
         if shown.authorization in self.gone:
             raise Unauthenticated("the token has expired")
         return VIEWER
@@ -88,6 +90,7 @@ async def test_all_are_asked_for_at_once(open_streams: OpenStreams, asked: Asked
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.wait([*tasks[:499], tasks[500]], timeout=30)
     assert len(asked.refreshed) <= 2  # the one round may have been under way
+    assert all(isinstance(task.exception(), Unauthenticated) for task in [*tasks[:499], tasks[500]])
     assert not tasks[499].done()
     tasks[499].cancel()
 
@@ -127,6 +130,18 @@ async def test_one_that_cannot_be_told_ends_and_no_other(open_streams: OpenStrea
     asked.gone = {"other"}
     assert isinstance(await error_of(other), Unauthenticated)
     third.cancel()
+
+
+async def test_one_that_is_not_remembered_reads_on_for_a_while(
+    open_streams: OpenStreams, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten, other = await begin(open_streams, "forgotten", "other")
+    await _until_asked(asked, 3)
+    assert not forgotten.done()
+    monkeypatch.setattr(streams, "UNCHECKED_SECONDS", 0)
+    assert isinstance(await error_of(forgotten), StoreUnavailable)
+    assert not other.done()
+    other.cancel()
 
 
 async def _until_asked(asked: Asked, times: int) -> None:

@@ -45,8 +45,6 @@ _MARK_OF_TRADER = select(decision_logs.c.id, decision_logs.c.unsettled).where(
     decision_logs.c.trader_id == bindparam("trader_id")
 )
 _MARK = update(decision_logs).where(decision_logs.c.id == bindparam("log_id")).values(unsettled=bindparam("mark"))
-
-
 _SET_EDGE = update(decision_logs).where(decision_logs.c.id == bindparam("log_id")).values(pruned=bindparam("edge"))
 
 
