@@ -15,8 +15,10 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 # Who watches needs no credential, and each watch takes memory.
 MOST_WATCHES = 100
-# Of each connection: a client that does nothing wrong has one or two.  A number of all would let a stranger take it.
+# Of each connection: a client that does nothing wrong has one or two.  A number of all would let a stranger take it: so
+# where there are many of all, each connection has one, and there are no more of these than connections.
 MOST_CHECKS = 32
+MANY_CHECKS = 1024
 # Nor does who asks, and what has come of a question takes memory too: it is not waited for longer than this; where many
 # are waited for already, hardly at all: that of a client that does nothing wrong comes with its headers.
 ASKED_WITHIN_SECONDS = 2.0
@@ -31,7 +33,7 @@ class Health:
     def __init__(self, services: Iterable[str]) -> None:
         self._services = {"", *services}
         self._stopping = asyncio.Event()
-        self._watches = self._asking = 0
+        self._watches = self._asking = self._checking = 0
         self._checks: Counter[str] = Counter()  # of each connection, until gRPC is done with them
 
     def stop(self) -> None:
@@ -50,9 +52,10 @@ class Health:
 
     async def check(self, _stream: AsyncIterator[bytes], context: Context) -> pb.HealthCheckResponse:
         peer = context.peer()
-        if self._checks[peer] >= MOST_CHECKS:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MOST_CHECKS} answers to read already")
+        if self._checks[peer] >= (most := MOST_CHECKS if self._checking < MANY_CHECKS else 1):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {most} answers to read already")
         self._checks[peer] += 1
+        self._checking += 1
         context.add_done_callback(lambda _: self._checked(peer))  # type: ignore[arg-type]  # to the stubs no function fits
         name = await self._asked(context)
         if name not in self._services:
@@ -61,6 +64,7 @@ class Health:
 
     def _checked(self, peer: str) -> None:
         self._checks[peer] -= 1
+        self._checking -= 1
         if not self._checks[peer]:
             del self._checks[peer]
 

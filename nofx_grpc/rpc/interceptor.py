@@ -70,6 +70,7 @@ class Gate:
         self.refusals = Refusals(limits.refusals_on_record)
         self.usages = Usages(limits.usage)
         self.streams = OpenStreams(callers)
+        self.unfinished: set[Context] = set()  # calls with work in them, or an answer that is not taken yet
 
     async def identify(self, context: Context) -> Identity:
         """Who calls.  Raises Unauthenticated."""
@@ -116,6 +117,8 @@ class Gate:
 
     def call(self, method: str, context: Context, answer_type: type[Message]) -> Call:
         """A call of nobody yet."""
+        self.unfinished.add(context)
+        context.add_done_callback(self.unfinished.discard)  # type: ignore[arg-type]  # to the stubs no function fits
         return Call(method, ANONYMOUS, context.peer(), self.db, self.envelope, answer_type)
 
     def metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
@@ -124,8 +127,8 @@ class Gate:
 
     async def fail(self, call: Call, context: Context, error: Exception) -> NoReturn:
         """End a call with its error, on the record if it is a refusal."""
-        if isinstance(error, grpc.aio.InternalError):
-            raise error  # gRPC's own: the client has gone, and there is nobody to tell
+        if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError):
+            raise error  # gRPC's own: the client has gone, or the server, and there is nobody to tell
         if isinstance(error, NofxError):
             await self.put_on_record(call, error)
         if isinstance(error, AuditUnavailable):
@@ -136,6 +139,7 @@ class Gate:
         logger.debug("refused", method=call.method, principal=call.identity.principal, code=code.name, text=text)
         # Where the store stands is nobody's business who has not shown who he is.
         metadata = () if call.identity is ANONYMOUS else self.metadata(call)
+        self.unfinished.discard(context)
         await context.abort(code, text, (*metadata, (DETAILS_KEY, details)))
 
     async def put_on_record(self, call: Call, error: NofxError) -> None:

@@ -85,7 +85,10 @@ class GatedMethod:
                 async with aclosing(self._behavior(request, call)) as answers:
                     async for answer in answers:
                         # An answer that many streams share comes as bytes.
-                        await context.write(answer if isinstance(answer, bytes) else answer.SerializeToString())
+                        raw = answer if isinstance(answer, bytes) else answer.SerializeToString()
+                        await in_flight.sending(len(raw))
+                        await context.write(raw)
+                        in_flight.sent()
             context.set_trailing_metadata(self._gate.metadata(call))
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)

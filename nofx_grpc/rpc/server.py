@@ -1,5 +1,6 @@
 """The gRPC server: our services behind the gate, health for all, reflection for whoever has a valid credential."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ from nofx_grpc.rpc.requests import SMALL, RequestReader
 from nofx_grpc.rpc.usage import InFlight
 from nofx_grpc.v1 import common_pb2
 
+_LOOK_SECONDS = 0.1
+# What calls without work in them get to be read, at the end: of the health service, refused ones, streams.
+_LAST_SECONDS = 1.0
 _MEBIBYTE = 1024 * 1024
 _MORE_TO_BE_REFUSED = 100
 _MOST_PENDING = 10_000
@@ -69,7 +73,7 @@ class Server:
         self._server.add_generic_rpc_handlers((self._health.handlers(),))
         self._server.add_generic_rpc_handlers((GuardedReflection(gate, names).handlers(),))
         self._lock = ExitStack()
-        self._streams = gate.streams
+        self._gate = gate
         self.mtls_address = ""  # where clients with certificates find it, once it has started
 
     async def start(self) -> str:
@@ -95,10 +99,20 @@ class Server:
         return listen if listen.startswith(UNIX) else f"{listen.rpartition(':')[0]}:{port}"
 
     async def stop(self, grace_seconds: float) -> None:
-        """Say NOT_SERVING, take no new calls, end the streams, let the other calls in flight end within the grace."""
+        """Say NOT_SERVING, take no new calls, end the streams, let the other calls in flight end within the grace.
+
+        What has no work in it is not waited for as long: health, refusals and ended streams, which anybody may leave
+        unread.
+        """
         self._health.stop()
-        self._streams.stop()
-        await self._server.stop(grace_seconds)
+        self._gate.streams.stop()
+        stopping = asyncio.ensure_future(self._server.stop(grace_seconds))
+        while not stopping.done():
+            # What gRPC had taken already is with the gate when this is over.
+            await asyncio.wait([stopping], timeout=_LOOK_SECONDS)
+            if not self._gate.unfinished:
+                await self._server.stop(min(grace_seconds, _LAST_SECONDS))
+        await stopping
         self._lock.close()
 
 
@@ -124,7 +138,9 @@ class GuardedReflection(reflection.aio.ReflectionServicer):  # type: ignore[misc
             in_flight = self._gate.begin(call, context, stream=True)
             with self._gate.streams.opened(call, credential_of(context), common_pb2.PERMISSION_READ):
                 async for response in super().ServerReflectionInfo(self._requests(context, in_flight), context):
+                    await in_flight.sending(response.ByteSize())
                     yield response
+                    in_flight.sent()
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
 

@@ -5,6 +5,7 @@ taken: whoever reads no answers is at its limit soon.  Counted in each process; 
 of the server's.
 """
 
+import asyncio
 import time
 from asyncio import Semaphore
 from collections.abc import Callable
@@ -19,12 +20,16 @@ _RETRY_SECONDS = 1.0
 _MOST_ARRIVING = 32
 # Apart from these, since tools keep a stream of reflection open with nothing to ask.
 _MOST_REFLECTING = 16
+# How long a response of a stream waits until those of its principal's other streams have been read, where these are the
+# most already: many streams that are told of one thing write all at once, however fast each is read.
+ROOM_SECONDS = 10.0
+_ROOM_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLimits:
-    """What one principal may have: calls and, of these, streams in flight; bytes of answers that it has not read yet;
-    reveals, in a second and after a rest.  And what all may have together: calls.
+    """What one principal may have: calls and, of these, streams in flight; bytes of answers that it has not read yet,
+    and as many of responses of streams; reveals, in a second and after a rest.  And what all may have together: calls.
     """
 
     calls_of_all: int = 1024
@@ -44,6 +49,8 @@ class Usage:
     calls: int = 0
     streams: int = 0
     unread: int = 0
+    streamed: int = 0  # bytes of responses of streams that gRPC holds until they are read
+    waiting: int = 0  # of those that wait until there are fewer
     arriving: Semaphore = field(default_factory=lambda: Semaphore(_MOST_ARRIVING))
     reflecting: Semaphore = field(default_factory=lambda: Semaphore(_MOST_REFLECTING))
 
@@ -77,11 +84,27 @@ class Usages:
         call.usage.calls -= 1
         call.usage.streams -= call.stream
         call.usage.unread -= call.answer
+        call.usage.streamed -= call.response
 
     def check_unread(self, usage: Usage) -> None:
         """Raises RateLimited if what is there to read is the most already."""
         if usage.unread >= self._limits.unread_bytes:
             raise _too_many("this principal", "answers_not_read", f"{usage.unread} bytes of answers to read")
+
+    async def room(self, usage: Usage, size: int) -> None:
+        """Wait until a response may be sent in a stream.  Raises RateLimited where the others are not read in time."""
+        if usage.streamed < self._limits.unread_bytes:
+            return
+        until = self._monotonic() + (ROOM_SECONDS if usage.waiting < self._limits.unread_bytes else 0)
+        usage.waiting += size
+        try:
+            while usage.streamed >= self._limits.unread_bytes:
+                if self._monotonic() >= until:
+                    text = f"{usage.streamed} bytes of responses of streams to read"
+                    raise _too_many("this principal", "streams_not_read", text)
+                await asyncio.sleep(_ROOM_POLL_SECONDS)
+        finally:
+            usage.waiting -= size
 
     def spend_reveal(self, usage: Usage) -> None:
         """Raises RateLimited if there is none left."""
@@ -117,6 +140,7 @@ class InFlight:
     usage: Usage
     stream: bool
     answer: int = 0
+    response: int = 0  # the one that the stream is sending
 
     def reveal(self) -> None:
         """Count a reveal.  Raises RateLimited."""
@@ -130,6 +154,20 @@ class InFlight:
         """Count the bytes of the answer until it has been taken."""
         self.answer = size
         self.usage.unread += size
+
+    async def sending(self, size: int) -> None:
+        """Count the bytes of a response of a stream until `sent`, or the end: what is cut short is held until then.
+
+        Waits for a while where the principal's other streams are not read; then raises RateLimited.
+        """
+        await self.usages.room(self.usage, size)
+        self.response = size
+        self.usage.streamed += size
+
+    def sent(self) -> None:
+        """The response has been taken."""
+        self.usage.streamed -= self.response
+        self.response = 0
 
     def end(self) -> None:
         """Count the call no more."""

@@ -3,6 +3,7 @@
 import asyncio
 import resource
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2, traders_pb2, watch_pb2
 from tests.attack.wire import INITIAL_WINDOW, Wire, setting
 from tests.support.proxy import proxy_to
 from tests.support.service import Client, RunningService, refused, running_service
-from tests.support.watching import Watching
+from tests.support.watching import Watching, until
 
+WATCH = "/nofx_grpc.v1.Watch/Watch"
 Code = grpc.StatusCode
 Status = health_pb2.HealthCheckResponse
 
@@ -200,6 +202,44 @@ async def test_checks_whose_answers_nobody_reads(service: RunningService, monkey
     stub: Any = health_pb2_grpc.HealthStub(service.anonymous().channel)
     for _ in range(5):
         assert (await stub.Check(health_pb2.HealthCheckRequest())).status == Status.SERVING
+
+
+async def test_where_many_check_each_connection_has_one(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are of all, a connection that comes then is answered."""
+    monkeypatch.setattr(health, "MANY_CHECKS", 4)
+
+    def said() -> list[int]:
+        with ExitStack() as stack:
+            wires = [stack.enter_context(Wire(service.address, setting(INITIAL_WINDOW, 0))) for _ in range(3)]
+            for wire in wires:
+                for _ in range(3):
+                    wire.call("/grpc.health.v1.Health/Check")
+                wire.answer(0.5)
+            wires[0].call("/grpc.health.v1.Health/Check")
+            return [service.app.server._health._checking, wires[0].answer().count(b"there are 1 answers")]
+
+    # Three of the first, one of the second until there are four, and one of the third.
+    assert await asyncio.to_thread(said) == [5, 1]
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+@pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch", WATCH])
+async def test_what_nobody_reads_does_not_hold_up_the_end(service: RunningService, path: str) -> None:
+    """A call with work in it does, as long as it takes."""
+    with Wire(service.address, setting(INITIAL_WINDOW, 0)) as one:
+        one.call(path, token=service.token("viewer"))
+        await asyncio.to_thread(one.answer)
+        slow: Any = service.client().beta_codes.ImportBetaCodes()
+        await slow.write(beta_codes_pb2.ImportBetaCodesRequest(data=b"code\n"))
+        await until(lambda: any(stream.upload for stream in service.app.gate.streams._open))
+        stopping = asyncio.create_task(service.app.server.stop(3600))
+        await asyncio.sleep(0.5)
+        assert not stopping.done()
+        await slow.done_writing()
+        assert (await slow).imported_count == 1
+        await asyncio.wait_for(stopping, 15)  # after 20 gRPC gives up a connection that answers no ping, as this one
 
 
 async def test_a_watch_ends_with_the_server(service: RunningService) -> None:

@@ -82,7 +82,7 @@ async def test_a_stream_that_is_ended_while_its_first_answer_leaves_is_told_why(
     responses = watch._responses
 
     def ended_now(*arguments: Any) -> Any:
-        asyncio.get_running_loop().call_soon(service.app.server._streams.stop)
+        asyncio.get_running_loop().call_soon(service.app.gate.streams.stop)
         return responses(*arguments)
 
     monkeypatch.setattr(watch, "_responses", ended_now)

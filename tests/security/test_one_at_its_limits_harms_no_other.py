@@ -10,11 +10,14 @@ import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from nofx_grpc.errors import RateLimited
+from nofx_grpc.rpc import usage
 from nofx_grpc.rpc.usage import UsageLimits, Usages
 from nofx_grpc.v1 import exchanges_pb2, system_config_pb2, watch_pb2
 from tests.attack.wire import DATA, END_STREAM, INITIAL_WINDOW, Wire, frame, message, setting
 from tests.support.service import RunningService, refusal_of, refused, running_service
+from tests.support.watching import Watching, create_exchange, named, until
 
+WATCH = "/nofx_grpc.v1.Watch/Watch"
 LIMITED = (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
 BINANCE = exchanges_pb2.GetExchangeRequest(user_id="default", id="binance")
 JWT = system_config_pb2.AccessSystemSecretRequest(key="jwt_secret")
@@ -134,6 +137,61 @@ async def test_answers_that_are_ready_together_and_never_read(service: RunningSe
     assert (await asyncio.to_thread(said)).count(b"bytes of answers to read") in (9, 10)
     rows = await service.rows("SELECT id FROM exchanges WHERE id LIKE 'e_' ORDER BY id")
     assert [name for (name,) in rows] == names
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_streams_that_are_never_read(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is held, and the others are refused; calls of the same principal, and streams of others, are answered."""
+    monkeypatch.setattr(usage, "ROOM_SECONDS", 0.2)
+    service.app.gate.usages = Usages(UsageLimits(unread_bytes=1))
+    request = watch_pb2.WatchRequest(send_initial_state=True).SerializeToString()
+    with Wire(service.address, setting(INITIAL_WINDOW, 0)) as one:
+        for _ in range(5):
+            one.call(WATCH, request, service.token("viewer"))
+        said = await asyncio.to_thread(one.answer, 2)
+        assert said.count(b"bytes of responses of streams to read") == 4
+        await service.client("viewer").exchanges.GetExchange(BINANCE)
+        await Watching(service.client("engine"), send_initial_state=True).synced()
+        held = service.app.gate.usages._of["token:bootstrap-viewer"]
+        assert held.streamed > 0
+    await until(lambda: not held.streams)
+    assert held.streamed == 0
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_streams_that_are_read_wait_for_each_other(service: RunningService) -> None:
+    """Both are told of each change at one moment, and together they may hold one response."""
+    service.app.gate.usages = Usages(UsageLimits(unread_bytes=1))
+    streams = [Watching(service.client("viewer")) for _ in range(2)]
+    for stream in streams:
+        await stream.synced()
+    for number in range(20):
+        await create_exchange(service.client(), f"e{number}")
+    for stream in streams:
+        assert [named(await stream.changes()) for _ in range(20)] == [[f"CREATE default/e{n}"] for n in range(20)]
+
+
+async def test_a_response_is_counted_until_it_has_been_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    usages = Usages(UsageLimits(unread_bytes=10), lambda: now[0])
+    first, second, third, other = [usages.begin(name, stream=True) for name in "aaab"]
+    await first.sending(20)
+    await other.sending(20)
+    waits = asyncio.create_task(second.sending(10))
+    await asyncio.sleep(0)
+    with pytest.raises(RateLimited, match="20 bytes of responses"):
+        await third.sending(1)
+    first.sent()
+    await asyncio.wait_for(waits, 30)
+    waits = asyncio.create_task(third.sending(1))
+    await asyncio.sleep(0)
+    now[0] += usage.ROOM_SECONDS
+    with pytest.raises(RateLimited) as caught:
+        await waits
+    assert caught.value.metadata == {"limit": "streams_not_read"}
+    second.end()  # cut short: held until gRPC is done with it
+    await third.sending(1)
+    assert usages._of["a"].waiting == 0 and usages._of["a"].streamed == 1
 
 
 def test_reveals_come_back_in_time_up_to_those_at_once() -> None:

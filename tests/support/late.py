@@ -19,6 +19,9 @@ class LateContext:
     def auth_context(self) -> dict[str, list[bytes]]:
         return {}
 
+    def add_done_callback(self, callback: object) -> None:
+        pass
+
     def time_remaining(self) -> float:
         return 0.0
 
