@@ -123,7 +123,10 @@ class Settings(BaseModel):
         4 * MIB, ge=1024, le=64 * MIB, description="Largest request accepted; most rpcs accept less."
     )
     max_request_seconds: float = Field(
-        30, ge=0.1, le=3600, description="How long a request may take to arrive, once its call has begun."
+        30,
+        ge=0.1,
+        le=3600,
+        description="How long a request may take to arrive, once its call has begun; each message of an upload too.",
     )
     max_page_bytes: int = Field(
         2 * MIB, ge=1024, le=64 * MIB, description="A page of a list ends before it grows beyond this."

@@ -106,14 +106,17 @@ class Gate:
         context.add_done_callback(lambda _: in_flight.end())  # type: ignore[arg-type]  # to the stubs no function fits
         return in_flight
 
-    async def receive(self, context: Context, among: asyncio.Semaphore) -> Any:
-        """The next request of a call as bytes, or EOF, waited for among others.  Raises DeadlineExceeded."""
+    async def receive(self, context: Context, among: asyncio.Semaphore, left: str = "nothing was done") -> Any:
+        """The next request of a call as bytes, or EOF, waited for among others.
+
+        Raises DeadlineExceeded, which tells what is `left` of the call then.
+        """
         seconds = self.limits.request_seconds
         try:
             async with asyncio.timeout(seconds), among:
                 return await context.read()
         except TimeoutError:
-            raise DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds; nothing was done") from None
+            raise DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds; {left}") from None
 
     def call(self, method: str, context: Context, answer_type: type[Message]) -> Call:
         """A call of nobody yet."""

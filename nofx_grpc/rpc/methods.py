@@ -7,7 +7,7 @@ handler begins when the headers are there, and nobody's message is waited for be
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from typing import Any, cast
 
 import grpc
@@ -29,7 +29,21 @@ logger = structlog.get_logger(__name__)
 
 _RESET_SECONDS = 0.1
 _AT_ONCE_SECONDS = 0.01
+_STORED = "what was stored of the upload stays, and it is safe to begin anew"
 _GUESSED_AT = "/nofx_grpc.v1.BetaCodes/ValidateBetaCode"  # it needs no LOGIN, but counts by end user like those that do
+
+# What may take minutes, and is done in portions: whose it is is asked again meanwhile, as of a stream, and what ends
+# between two of them is not half done.  Any other call that was begun goes on to its end.
+_LONG = frozenset(
+    {
+        "/nofx_grpc.v1.Admin/ExportAuditHead",
+        "/nofx_grpc.v1.Admin/ListKeys",
+        "/nofx_grpc.v1.Admin/PruneAudit",
+        "/nofx_grpc.v1.Admin/RetireKey",
+        "/nofx_grpc.v1.Admin/VerifyAudit",
+        "/nofx_grpc.v1.DecisionLogs/PruneDecisions",
+    }
+)
 
 
 def handler(gate: Gate, method: MethodDescriptor, behavior: Callable[..., Any]) -> "grpc.RpcMethodHandler[Any, Any]":
@@ -57,19 +71,20 @@ class GatedMethod:
         try:
             in_flight = await self._admit(call, context, stream=False)
             request = await self._receive(call, context, in_flight)
-            answer: Message = await self._behavior(request, call)
+            with self._opened(call, context, has_end=True) if self._name in _LONG else nullcontext():
+                answer: Message = await self._behavior(request, call)
             return self._finish(call, context, answer, in_flight)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
 
-    async def upload(self, stream: AsyncIterator[bytes], context: Context) -> bytes:
+    async def upload(self, _stream: AsyncIterator[bytes], context: Context) -> bytes:
         call = self._call(context)
         try:
             in_flight = await self._admit(call, context, stream=True)
             if call.identity.user_id:
                 self._check_open_to_scoped()
-            with self._gate.streams.opened(call, credential_of(context), self._rule.permission, upload=True):
-                answer: Message = await self._behavior(self._requests(stream), call)
+            with self._opened(call, context, has_end=True):
+                answer: Message = await self._behavior(self._requests(context, in_flight), call)
             return self._finish(call, context, answer, in_flight)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
@@ -81,7 +96,7 @@ class GatedMethod:
             request = await self._receive(call, context, in_flight)
             # Before anything can end the stream: ended in its first answer, gRPC would send this twice and fail.
             await context.send_initial_metadata(())
-            with self._gate.streams.opened(call, credential_of(context), self._rule.permission):
+            with self._opened(call, context):
                 async with aclosing(self._behavior(request, call)) as answers:
                     async for answer in answers:
                         # An answer that many streams share comes as bytes.
@@ -92,6 +107,9 @@ class GatedMethod:
             context.set_trailing_metadata(self._gate.metadata(call))
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
+
+    def _opened(self, call: Call, context: Context, *, has_end: bool = False) -> AbstractContextManager[None]:
+        return self._gate.streams.opened(call, credential_of(context), self._rule.permission, has_end=has_end)
 
     async def _receive(self, call: Call, context: Context, in_flight: InFlight) -> Message:
         """The request, checked.  Raises DeadlineExceeded, what `_identify` raises, and what is wrong with it."""
@@ -109,8 +127,9 @@ class GatedMethod:
             in_flight.reveal()
         return request
 
-    async def _requests(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Message]:
-        async for raw in stream:
+    async def _requests(self, context: Context, in_flight: InFlight) -> AsyncIterator[Message]:
+        """Those of an upload.  Raises DeadlineExceeded where one is long in coming, and what is wrong with it."""
+        while (raw := await self._gate.receive(context, in_flight.usage.uploading, left=_STORED)) is not grpc.aio.EOF:
             request = await self._reader.read(raw)
             self._gate.rules.check(request)
             yield request

@@ -1,4 +1,7 @@
-"""The streams that are open: whose each is, is asked again while it runs; those of answers end when the server does."""
+"""The streams that are open, and long calls: whose each is, is asked again while it runs.
+
+Streams of answers end when the server does; what has an end of its own may reach it.
+"""
 
 import asyncio
 import time
@@ -31,7 +34,7 @@ class OpenStream:
     credential: Credential
     permission: common_pb2.Permission.ValueType
     task: "asyncio.Task[object]"
-    upload: bool = False
+    has_end: bool = False
     error: NofxError | None = None
     checked: float = field(default_factory=time.monotonic)  # when its credential was last known to be good
 
@@ -68,16 +71,16 @@ class OpenStreams:
         credential: Credential,
         permission: common_pb2.Permission.ValueType,
         *,
-        upload: bool = False,
+        has_end: bool = False,
     ) -> Iterator[None]:
         """Serve a stream in this block.  Raises what ended it; ShuttingDown where the server ends already.
 
-        An upload has an end of its own, and may reach it while the server drains.
+        What has an end of its own, an upload or a long call, may reach it while the server drains.
         """
         task = asyncio.current_task()
         if self._stopped or task is None:
             raise ShuttingDown
-        stream = OpenStream(call, credential, permission, task, upload)
+        stream = OpenStream(call, credential, permission, task, has_end)
         self._open.add(stream)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(), name="nofx-open-streams")
@@ -92,9 +95,9 @@ class OpenStreams:
             self._open.discard(stream)
 
     def stop(self) -> None:
-        """End all streams but uploads; no more are opened."""
+        """End all streams that have no end of their own; no more are opened."""
         self._stopped = True
-        _end([stream for stream in self._open if not stream.upload], ShuttingDown())
+        _end([stream for stream in self._open if not stream.has_end], ShuttingDown())
 
     async def _watch(self) -> None:
         """Ask again who the callers are, until no stream is open."""

@@ -18,8 +18,8 @@ _RETRY_SECONDS = 1.0
 # Whose headers are there waits for its message among so many of its principal: of each up to the largest request may
 # be in memory.  Where the messages come with their headers, nobody waits.
 _MOST_ARRIVING = 32
-# Apart from these, since tools keep a stream of reflection open with nothing to ask.
-_MOST_REFLECTING = 16
+# Apart from these, since tools keep a stream of reflection open with nothing to ask, and uploads may pause.
+_MOST_REFLECTING = _MOST_UPLOADING = 16
 # How long a response of a stream waits until those of its principal's other streams have been read, where these are the
 # most already: many streams that are told of one thing write all at once, however fast each is read.
 ROOM_SECONDS = 10.0
@@ -53,6 +53,7 @@ class Usage:
     waiting: int = 0  # of those that wait until there are fewer
     arriving: Semaphore = field(default_factory=lambda: Semaphore(_MOST_ARRIVING))
     reflecting: Semaphore = field(default_factory=lambda: Semaphore(_MOST_REFLECTING))
+    uploading: Semaphore = field(default_factory=lambda: Semaphore(_MOST_UPLOADING))
 
 
 class Usages:

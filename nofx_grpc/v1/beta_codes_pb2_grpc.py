@@ -79,7 +79,8 @@ class BetaCodesServicer:
     def ImportBetaCodes(self, request_iterator, context):
         """Imports codes from a text file, sent in chunks: one code a line, blanks around it trimmed, lines that begin with #
         and a byte-order mark left out. Not one step: every 1,000 codes are stored as they come, so that a broken call
-        leaves what was read before. It is safe to send the file again.
+        leaves what was read before. It is safe to send the file again. Each chunk has as long to come as any request has
+        (30 seconds, if the server's settings do not say otherwise): DEADLINE_EXCEEDED.
         Permission: ADMIN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

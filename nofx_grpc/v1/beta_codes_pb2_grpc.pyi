@@ -36,7 +36,8 @@ class BetaCodesStub:
     ImportBetaCodes: _grpc.StreamUnaryMultiCallable[_beta_codes_pb2.ImportBetaCodesRequest, _beta_codes_pb2.ImportBetaCodesResponse]
     """Imports codes from a text file, sent in chunks: one code a line, blanks around it trimmed, lines that begin with #
     and a byte-order mark left out. Not one step: every 1,000 codes are stored as they come, so that a broken call
-    leaves what was read before. It is safe to send the file again.
+    leaves what was read before. It is safe to send the file again. Each chunk has as long to come as any request has
+    (30 seconds, if the server's settings do not say otherwise): DEADLINE_EXCEEDED.
     Permission: ADMIN.
     """
     GenerateBetaCodes: _grpc.UnaryUnaryMultiCallable[_beta_codes_pb2.GenerateBetaCodesRequest, _beta_codes_pb2.GenerateBetaCodesResponse]
@@ -72,7 +73,8 @@ class BetaCodesAsyncStub(BetaCodesStub):
     ImportBetaCodes: _aio.StreamUnaryMultiCallable[_beta_codes_pb2.ImportBetaCodesRequest, _beta_codes_pb2.ImportBetaCodesResponse]  # type: ignore[assignment]
     """Imports codes from a text file, sent in chunks: one code a line, blanks around it trimmed, lines that begin with #
     and a byte-order mark left out. Not one step: every 1,000 codes are stored as they come, so that a broken call
-    leaves what was read before. It is safe to send the file again.
+    leaves what was read before. It is safe to send the file again. Each chunk has as long to come as any request has
+    (30 seconds, if the server's settings do not say otherwise): DEADLINE_EXCEEDED.
     Permission: ADMIN.
     """
     GenerateBetaCodes: _aio.UnaryUnaryMultiCallable[_beta_codes_pb2.GenerateBetaCodesRequest, _beta_codes_pb2.GenerateBetaCodesResponse]  # type: ignore[assignment]
@@ -111,7 +113,8 @@ class BetaCodesServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_beta_codes_pb2.ImportBetaCodesResponse, _abc.Awaitable[_beta_codes_pb2.ImportBetaCodesResponse]]:
         """Imports codes from a text file, sent in chunks: one code a line, blanks around it trimmed, lines that begin with #
         and a byte-order mark left out. Not one step: every 1,000 codes are stored as they come, so that a broken call
-        leaves what was read before. It is safe to send the file again.
+        leaves what was read before. It is safe to send the file again. Each chunk has as long to come as any request has
+        (30 seconds, if the server's settings do not say otherwise): DEADLINE_EXCEEDED.
         Permission: ADMIN.
         """
 

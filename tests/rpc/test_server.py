@@ -233,7 +233,7 @@ async def test_what_nobody_reads_does_not_hold_up_the_end(service: RunningServic
         await asyncio.to_thread(one.answer)
         slow: Any = service.client().beta_codes.ImportBetaCodes()
         await slow.write(beta_codes_pb2.ImportBetaCodesRequest(data=b"code\n"))
-        await until(lambda: any(stream.upload for stream in service.app.gate.streams._open))
+        await until(lambda: any(stream.has_end for stream in service.app.gate.streams._open))
         stopping = asyncio.create_task(service.app.server.stop(3600))
         await asyncio.sleep(0.5)
         assert not stopping.done()

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -12,7 +13,7 @@ from nofx_grpc.services.beta_codes import CODES_PER_TRANSACTION, FileImport
 from nofx_grpc.services.call import Call
 from nofx_grpc.v1 import beta_codes_pb2 as pb
 from tests.support.codes import is_valid, listed, redeem, send, stats
-from tests.support.service import RunningService, refused
+from tests.support.service import RunningService, refused, running_service
 
 Code = grpc.StatusCode
 
@@ -75,6 +76,34 @@ async def test_a_broken_import_leaves_what_was_stored_before(service: RunningSer
     assert list(refusal.violations) == ["data"]
     assert await stats(service) == (1000, 0, 1000)
     assert await send(service, numbered(1500)) == pb.ImportBetaCodesResponse(imported_count=500, duplicate_count=1000)
+
+
+async def test_an_upload_that_stalls_ends_and_holds_up_nobody(tmp_path: Path, database_env: dict[str, str]) -> None:
+    env = database_env | {"NOFX_GRPC_MAX_REQUEST_SECONDS": "2"}
+    async with running_service(tmp_path / "data", env=env) as service:
+        call: Any = service.client().beta_codes.ImportBetaCodes()
+        await call.write(pb.ImportBetaCodesRequest(data=numbered(1500)))
+        while (await stats(service))[0] < 1000:  # noqa: ASYNC110  # nothing tells that it is stored
+            await asyncio.sleep(0.02)
+        assert (await send(service, b"ANOTHER\n")).imported_count == 1
+        refusal = await refused(call, Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        assert "within 2 seconds; what was stored of the upload stays" in refusal.text
+        assert await stats(service) == (1001, 0, 1001)
+        answer = await send(service, numbered(1500))
+        assert answer == pb.ImportBetaCodesResponse(imported_count=500, duplicate_count=1000)
+
+
+async def test_an_upload_may_take_longer_than_each_of_its_messages(
+    tmp_path: Path, database_env: dict[str, str]
+) -> None:
+    env = database_env | {"NOFX_GRPC_MAX_REQUEST_SECONDS": "2"}
+    async with running_service(tmp_path / "data", env=env) as service:
+        call: Any = service.client().beta_codes.ImportBetaCodes()
+        for number in range(6):
+            await call.write(pb.ImportBetaCodesRequest(data=b"CODE%d\n" % number))
+            await asyncio.sleep(0.5)
+        await call.done_writing()
+        assert (await call).imported_count == 6
 
 
 async def test_nothing_imports_nothing(service: RunningService) -> None:
