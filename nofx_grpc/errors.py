@@ -32,7 +32,6 @@
     │   └── AuditUnavailable        the audit record could not be made durable, so nothing was done
     ├── DeadlineExceeded            the caller's deadline, or the request's own time, passed before the work was started
     ├── SecretUnreadable            a stored secret does not open under any key of the keyring
-    ├── Unimplemented               no such method
     └── StartError                  the process cannot start; never reaches a client
         ├── SettingsError           a setting is missing or wrong
         ├── MasterKeyError          the master key is missing or does not open the keyring
@@ -316,10 +315,6 @@ class SecretUnreadable(NofxError):
             metadata={"field": ",".join(fields)},
         )
         self.fields = fields
-
-
-class Unimplemented(NofxError):
-    reason = "UNIMPLEMENTED"
 
 
 class StartError(NofxError):

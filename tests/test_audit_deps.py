@@ -79,7 +79,8 @@ def test_a_service_that_cannot_be_reached_is_no_all_clear(tmp_path: Path) -> Non
         pass
     ran = audited(tmp_path, url)
     assert ran.returncode == NOT_AUDITED
-    assert "not audited" in ran.stderr
+    assert "was not audited, because the data cannot be had: " in ran.stderr and "Connection refused" in ran.stderr
+    assert "ARGS='-s osv'" in ran.stderr and len(ran.stderr.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,3 +98,10 @@ def test_a_service_that_cannot_be_reached_is_no_all_clear(tmp_path: Path) -> Non
 )
 def test_a_pin_that_was_not_looked_up_is_no_all_clear(dependencies: list[dict[str, Any]], code: int) -> None:
     assert verdict(dependencies)[0] == code
+
+
+def test_where_none_was_looked_up_it_is_said_once() -> None:
+    pins = [{"name": f"pin-{number}", "skip_reason": "Dependency not found"} for number in range(40)]
+    assert verdict(pins) == (NOT_AUDITED, ["40 pins: 0 vulnerabilities, 40 pins not audited"])
+    code, lines = verdict([*pins, {"name": "a", "version": "1", "vulns": []}])
+    assert code == NOT_AUDITED and lines[0] == "pin-0: not audited: Dependency not found" and len(lines) == 41

@@ -75,7 +75,8 @@ SHOWN_ONCE = {
 # Not logged, though only some of its values are secrets; and those are not in answers.
 REDACTED_BUT_NOT_SECRET = {"ConfigEntry.value"}
 
-REASONS_WITHOUT_CLASS = {"UNSPECIFIED", "INTERNAL"}  # INTERNAL stands for every exception that is no NofxError
+# INTERNAL stands for every exception that is no NofxError, and for a method that does not exist gRPC itself answers.
+REASONS_WITHOUT_CLASS = {"UNSPECIFIED", "UNIMPLEMENTED", "INTERNAL"}
 
 
 def _files() -> list[FileDescriptor]:

@@ -12,6 +12,11 @@ from typing import Any
 
 FINE, VULNERABLE, NOT_AUDITED = 0, 1, 2
 
+_WHERE = (
+    "pip-audit asks pypi.org, or with ARGS='-s osv' api.osv.dev, whatever index pip installs from (a mirror has no "
+    "such data): run this where one of them is reached"
+)
+
 
 def verdict(dependencies: list[dict[str, Any]]) -> tuple[int, list[str]]:
     """Return the exit code and the lines to print for the dependencies of a report of pip-audit."""
@@ -21,7 +26,8 @@ def verdict(dependencies: list[dict[str, Any]]) -> tuple[int, list[str]]:
         f"{pin['name']} {pin['version']}: {found['id']}, mended in {', '.join(found['fix_versions']) or 'no release'}"
         for pin, found in vulnerable
     ]
-    lines += [f"{pin['name']}: not audited: {pin['skip_reason']}" for pin in skipped]
+    if len(skipped) < len(dependencies):  # else it is not the pins that something is wrong with
+        lines += [f"{pin['name']}: not audited: {pin['skip_reason']}" for pin in skipped]
     lines.append(f"{len(dependencies)} pins: {len(vulnerable)} vulnerabilities, {len(skipped)} pins not audited")
     if vulnerable:
         return VULNERABLE, lines
@@ -35,12 +41,13 @@ def main() -> int:
     try:
         dependencies = json.loads(ran.stdout)["dependencies"]
     except (ValueError, KeyError):  # it gives up at the first trouble with the network
-        print(f"{lock} was not audited, because the data cannot be had:\n{ran.stderr}", file=sys.stderr)
+        why = (ran.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1]
+        print(f"{lock} was not audited, because the data cannot be had: {why}\n{_WHERE}", file=sys.stderr)
         return NOT_AUDITED
     code, lines = verdict(dependencies)
     print("\n".join(lines))
     if code == NOT_AUDITED:
-        print(f"{lock} was not audited as a whole: nothing is proven", file=sys.stderr)
+        print(f"{lock} was not audited as a whole: nothing is proven\n{_WHERE}", file=sys.stderr)
     return code
 
 

@@ -30,7 +30,6 @@ CODES: dict[type[NofxError], StatusCode] = {
     errors.Unavailable:        StatusCode.UNAVAILABLE,
     errors.DeadlineExceeded:   StatusCode.DEADLINE_EXCEEDED,
     errors.SecretUnreadable:   StatusCode.DATA_LOSS,
-    errors.Unimplemented:      StatusCode.UNIMPLEMENTED,
 }  # fmt: skip
 
 # An error travels in the trailing metadata, and over 8 KiB of those gRPC drops the whole call, or the connection with

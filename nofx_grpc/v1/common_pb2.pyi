@@ -108,7 +108,7 @@ class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Reason.ValueTy
     REASON_SECRET_UNREADABLE: _Reason.ValueType  # 80
     """A stored secret does not open under any key and must be entered again. Code DATA_LOSS."""
     REASON_UNIMPLEMENTED: _Reason.ValueType  # 81
-    """There is no such method. Code UNIMPLEMENTED."""
+    """Not sent: for a method that does not exist gRPC itself answers with the code UNIMPLEMENTED, and without a reason."""
     REASON_INTERNAL: _Reason.ValueType  # 82
     """An error of the service itself; the text has an id to find in its log. Code INTERNAL."""
     REASON_START_ERROR: _Reason.ValueType  # 100
@@ -201,7 +201,7 @@ REASON_DEADLINE_EXCEEDED: Reason.ValueType  # 70
 REASON_SECRET_UNREADABLE: Reason.ValueType  # 80
 """A stored secret does not open under any key and must be entered again. Code DATA_LOSS."""
 REASON_UNIMPLEMENTED: Reason.ValueType  # 81
-"""There is no such method. Code UNIMPLEMENTED."""
+"""Not sent: for a method that does not exist gRPC itself answers with the code UNIMPLEMENTED, and without a reason."""
 REASON_INTERNAL: Reason.ValueType  # 82
 """An error of the service itself; the text has an id to find in its log. Code INTERNAL."""
 REASON_START_ERROR: Reason.ValueType  # 100

@@ -7,9 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from nofx_grpc.cli.audit import as_json
+from nofx_grpc.store.audit_heads import Heads
+from nofx_grpc.store.audit_verify import Compared, Kind, Report
+from nofx_grpc.v1 import audit_pb2
 from tests.support.processes import COMMAND, environment, run
 from tests.support.service import new_postgresql
 
@@ -59,6 +64,15 @@ def test_a_log_that_nobody_touched(env: dict[str, str], tmp_path: Path) -> None:
     told = run("audit", "verify", env=env)
     assert told.stdout.splitlines()[0] == "2 records in 2 chains" and told.stdout.splitlines()[-1] == "ok"
     assert told.stderr == "", "the progress bar is for terminals"
+
+
+def test_the_report_has_the_fields_of_the_rpcs_answer() -> None:
+    report = Report([Compared("here", Heads("2026-01-01T00:00:00+00:00", {}))])
+    report.add(Kind.CHANGED, "a", 1, 1, "text")
+    told: dict[str, Any] = as_json(report)
+    assert set(told) == set(audit_pb2.VerifyAuditResponse.DESCRIPTOR.fields_by_name)
+    assert set(told["findings"][0]) == set(audit_pb2.AuditFinding.DESCRIPTOR.fields_by_name)
+    assert set(told["heads"][0]) == set(audit_pb2.AuditHead.DESCRIPTOR.fields_by_name)
 
 
 @pytest.mark.parametrize("engine", ["sqlite"])
