@@ -231,7 +231,7 @@ def decision_keeping(settings: Settings, db: Database, clock: Callable[[], datet
             path=str(settings.decision_logs_dir),
             expected="NOFX_GRPC_DECISION_LOGS=database, or NOFX_GRPC_DECISION_LOGS_DIR where every server sees it",
         )
-    home = FileHome(db, Folders(settings.decision_logs_dir)) if in_files else DatabaseHome(db)
+    home = FileHome(db, Folders(settings.decision_logs_dir), clock) if in_files else DatabaseHome(db)
     return DecisionKeeping(db, home, clock)
 
 

@@ -165,7 +165,11 @@ async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Repo
 async def _copy(source: Folders, home: FileHome, tell: Tell) -> Copying:
     copying = await asyncio.to_thread(Copying, source, home.folders, tell)
     for folder in all_folders(source.root, copying.passed_over):
-        into = await home.place(trader_of_folder(folder) or "")
+        trader_id = trader_of_folder(folder) or ""
+        into = await home.place(trader_id)
+        names = source.names(folder)
+        while some := list(islice(names, AT_ONCE)):
+            await home.let_back(trader_id, some)
         await asyncio.to_thread(copying.folder, folder, into)
     return copying
 

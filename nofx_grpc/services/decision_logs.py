@@ -118,7 +118,7 @@ class DecisionLogs(PerformanceRpcs):
                 part = done
                 return pb.PruneDecisionsResponse()
 
-            await call.write(note, pruning.prune, request.trader_id, limits)
+            await call.write(note, pruning.prune, request.trader_id, limits, in_files=self._keeping.home.in_files)
             return part
 
         if request.dry_run:

@@ -1,7 +1,8 @@
 """Pruning decision records: the oldest first, until what is left is within the limits; never the newest.
 
-The index gives them up first, on the record; then their files go.  Whoever is killed in between has deleted nothing:
-the files are found again, and are whose they were: a log becomes nobody's only once its files are gone.
+The index gives them up first, on the record; then their files go.  Where somebody is killed in between, or the files
+cannot be deleted, they are deleted later, and nobody sees them meanwhile: a log becomes nobody's only once its files
+are gone.
 """
 
 from collections.abc import Awaitable, Callable
@@ -42,16 +43,17 @@ async def prune(
 ) -> Pruned:
     """Delete what `remove` takes out of the index, part by part; a log of which everything went is nobody's then.
 
-    `remove` is called at least once, so that a call leaves its audit record.
+    `remove` is called at least once, so that a call leaves its audit record.  Raises StoreUnavailable for files that
+    stay, be they of an earlier call: those are tried again.
     """
     pruned = Pruned()
     while True:
-        async with keeping.home.removing(log):
-            part = await remove()
-            await keeping.home.remove(log, part.ids)
+        part = await remove()
+        await keeping.home.remove(log, part.ids)
         deleted = pruned.deleted_count + part.deleted_count, pruned.deleted_bytes + part.deleted_bytes
         pruned = Pruned(*deleted, part.remaining_count, part.remaining_bytes)
         if len(part.ids) < AT_ONCE:
+            await keeping.home.finish_removing(log)
             await settle_all(keeping.db, log.trader_id)
             if everything:
                 await keeping.db.write(logs.disown, log.id)
@@ -81,7 +83,7 @@ async def _retain(keeping: DecisionKeeping, log: Log, limits: Limits) -> int:
     await keeping.owned("", log.trader_id)
 
     async def remove() -> Pruned:
-        return (await keeping.db.write(pruning.prune, log.trader_id, limits)).value
+        return (await keeping.db.write(pruning.prune, log.trader_id, limits, in_files=keeping.home.in_files)).value
 
     if not (await keeping.db.scan(pruning.is_due, log.trader_id, limits)).value:
         return 0

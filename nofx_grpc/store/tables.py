@@ -47,6 +47,7 @@ INTERNAL_TABLES = (
     decision_tables.decision_bodies,
     decision_tables.decision_logs,
     decision_tables.decisions,
+    decision_tables.removed_decisions,
     decision_tables.unreadable_decisions,
     audit.audit_anchors,
     audit.audit_log,

@@ -34,6 +34,16 @@ async def files(tmp_path: Path, clock: FakeClock) -> AsyncIterator[Logs]:
 
 
 @pytest.fixture
+async def two(tmp_path: Path, clock: FakeClock, database_env: dict[str, str]) -> AsyncIterator[tuple[Logs, Logs]]:
+    """Two servers of one database that share the directory of the decision logs."""
+    async with (
+        running_service(tmp_path / "data", clock=clock, env=database_env) as one,
+        running_service(tmp_path / "data", clock=clock, env=database_env) as other,
+    ):
+        yield await Logs.of(one), Logs(other, other.client("admin"))
+
+
+@pytest.fixture
 async def db(engine: str, tmp_path: Path, clock: FakeClock) -> AsyncIterator[Database]:
     """A store without a service, on each engine."""
     if engine == "sqlite":

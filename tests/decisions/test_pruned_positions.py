@@ -54,7 +54,9 @@ async def test_what_is_open_after_a_record_stays(
             if gone and key(gone[-1]) > edge:
                 base = open_after([one for one in gone if key(one) > edge], base)[-1]
                 edge = key(gone[-1])
-            assert (await db.write(pruning.prune, trader, Limits(count=left))).value.ids == [one.id for one in gone]
+            assert (await db.write(pruning.prune, trader, Limits(count=left), in_files=True)).value.ids == [
+                one.id for one in gone
+            ]
             after = [one for one in kept if key(one) > edge]
             found = (await db.scan(open_before, trader, [*map(key, after[1:]), Key(9, "")])).value
             assert not after or found == open_after(after, base)

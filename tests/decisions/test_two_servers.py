@@ -1,24 +1,12 @@
 """Two servers of one database that share the directory of the decision logs."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from nofx_grpc.store.decisions import following
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import Logs, record
-from tests.support.service import running_service
-
-
-@pytest.fixture
-async def two(tmp_path: Path, database_env: dict[str, str]) -> AsyncIterator[tuple[Logs, Logs]]:
-    async with (
-        running_service(tmp_path / "data", env=database_env) as one,
-        running_service(tmp_path / "data", env=database_env) as other,
-    ):
-        yield await Logs.of(one), Logs(other, other.client("admin"))
 
 
 async def test_a_repeated_request_leaves_the_record_that_it_repeats(two: tuple[Logs, Logs]) -> None:

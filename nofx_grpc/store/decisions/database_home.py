@@ -1,7 +1,6 @@
 """The home of bodies in the database, beside their index: for many replicas of the service on one PostgreSQL."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 
 from nofx_grpc.store.decisions import bodies, logs
 from nofx_grpc.store.decisions.entries import Entry
@@ -12,6 +11,8 @@ from nofx_grpc.store.engine import Connection, Database
 
 class DatabaseHome:
     """Keeps each record's body, compressed, in the transaction of its entry."""
+
+    in_files = False
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -56,11 +57,11 @@ class DatabaseHome:
     async def reread(self, log: Log, ids: Sequence[str]) -> None:
         """Nobody changes them here."""
 
-    def removing(self, log: Log) -> AbstractAsyncContextManager[None]:  # one transaction removes both
-        return nullcontext()
-
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
-        """They go with their entries."""
+        """They went with their entries."""
+
+    async def finish_removing(self, log: Log) -> None:
+        """Nothing is left of them."""
 
     async def tidy(self) -> int:
         return 0

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import Connection, bindparam, select, update
 
 from nofx_grpc.errors import StartError
+from nofx_grpc.store.decisions import removed
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.revisions import store_state
@@ -63,7 +64,7 @@ async def take(db: Database, folders: Folders) -> None:
         found = await asyncio.to_thread(folders.make_mark, str(uuid.uuid4()))
     except OSError as error:
         raise StartError(f"{folders.root} cannot be written: {error.strerror}") from error
-    await db.write(_set, found)
+    await db.write(_change_to, found)
     folders.mark = found
 
 
@@ -76,6 +77,14 @@ def _claim(connection: Connection, id: str) -> str:
     """Set the id if there is none yet; what it is now."""
     known: str = connection.execute(_GET).scalar_one()
     return known or _set(connection, id)
+
+
+def _change_to(connection: Connection, id: str) -> None:
+    """Set the id; of records that were removed from another directory this one may have files."""
+    known, _ = _read(connection)
+    if known != id:
+        removed.forget_all(connection)
+        _set(connection, id)
 
 
 def _set(connection: Connection, id: str) -> str:

@@ -7,25 +7,26 @@ appears whole, for its content is durable before it gets its name.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
 
-from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder, trader_of_folder
+from nofx_grpc.decisions.names import SUFFIX, id_of_file, plain_folder, spelt_folder, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import NofxError, StoreUnavailable
-from nofx_grpc.store.decisions import bodies, directory, entries, logs
+from nofx_grpc.store.decisions import bodies, directory, entries, logs, removed
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.following import Following
 from nofx_grpc.store.decisions.home import Staged
 from nofx_grpc.store.decisions.logs import Log, Owned
 from nofx_grpc.store.decisions.naming import Naming
+from nofx_grpc.store.decisions.removing import Removing
 from nofx_grpc.store.engine import Database
 
 AT_ONCE: Final = 200  # bodies that are seen to at one time, though not held
-_STALE_SECONDS: Final = 3600.0  # no append takes so long from its file to its name
+_STALE: Final = timedelta(hours=1)  # no append takes so long from its file to its name
 
 logger = structlog.get_logger(__name__)
 
@@ -33,10 +34,13 @@ logger = structlog.get_logger(__name__)
 class FileHome:
     """Keeps each record in a file of its own."""
 
-    def __init__(self, db: Database, folders: Folders) -> None:
-        self._db, self.folders = db, folders
+    in_files = True
+
+    def __init__(self, db: Database, folders: Folders, clock: Callable[[], datetime]) -> None:
+        self._db, self.folders, self._clock = db, folders, clock
         self._naming = Naming(db, folders)
         self._following = Following(db, folders, self._naming)
+        self._removing = Removing(db, folders)
         self._named: dict[str, list[str]] = {}  # ids by folder: their names are not durable yet
 
     async def open(self) -> None:
@@ -114,15 +118,18 @@ class FileHome:
     async def reread(self, log: Log, ids: Sequence[str]) -> None:
         await self._following.reread(log.trader_id, log.folder, log.id, ids)
 
-    def removing(self, log: Log) -> AbstractAsyncContextManager[None]:
-        return self._following.standing_still(log.trader_id)
-
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
-        try:
-            await asyncio.to_thread(self.folders.remove, log.folder, ids)
-        except NofxError:
-            self._following.forget(log.folder)  # so that those that are left are found again
-            raise
+        await self._removing.delete(log.folder, ids)
+
+    async def finish_removing(self, log: Log) -> None:
+        await self._removing.finish(log.id, log.folder)
+
+    async def let_back(self, trader_id: str, names: Sequence[str]) -> None:
+        """Have the records of files that are about to be written come back, be they pruned just now."""
+        if (log := (await self._db.read(logs.find, trader_id)).value.log) is not None:
+            ids = [id for name in names if (id := id_of_file(name)) is not None]
+            if gone := (await self._db.scan(removed.among, log.id, ids)).value:
+                await self._db.write(removed.forget, log.id, list(gone))
 
     async def take(self) -> None:
         """Make the directory the one that the database knows, whichever it was before.  Raises StartError."""
@@ -146,14 +153,15 @@ class FileHome:
 
     async def tidy(self) -> int:
         """Give files to the records whose bodies still wait in the database, be it that the database was their home;
-        delete what was staged and never committed.
+        delete what was staged and never committed, and what is left of the files of pruned records.
         """
         done, after = 0, (0, "")
         while waiting := (await self._db.scan(bodies.waiting, after, AT_ONCE)).value:
             for record in waiting:
                 done += await self._naming.see_to(record)
             after = waiting[-1].log_id, waiting[-1].id
-        stale = await asyncio.to_thread(self.folders.staged_before, _STALE_SECONDS)
+        done += await self._removing.forget(self._clock() - _STALE)
+        stale = await asyncio.to_thread(self.folders.staged_before, _STALE.total_seconds())
         for token in stale:
             try:
                 await asyncio.to_thread(self.folders.discard, token)

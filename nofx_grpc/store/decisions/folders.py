@@ -213,6 +213,16 @@ class Folders:
                 if not self.is_there():
                     raise
 
+    def there(self, folder: str, ids: Sequence[str]) -> list[str]:
+        """Those of these records that have files.  Raises StoreUnavailable if nobody can tell."""
+        try:
+            with no_verdict(), self._opened(folder) as directory:
+                return [id for id in ids if _is_there(id + SUFFIX, directory)]
+        except FileNotFoundError:
+            if not self.is_there():
+                raise StoreUnavailable("the directory of the decision logs is missing") from None
+            return []
+
     def has(self, folder: str, name: str) -> bool:
         """Whether there is something of this name."""
         try:

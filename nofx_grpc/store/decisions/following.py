@@ -8,8 +8,8 @@ index are gone through in the same order.
 import asyncio
 import time
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
@@ -84,16 +84,6 @@ class Following:
             elif (seen := self._seen.get(folder)) is not None:
                 self._seen[folder] = seen._replace(unreadable=seen.unreadable | look.unreadable)
         await settle_all(self._db, trader_id)
-
-    @asynccontextmanager
-    async def standing_still(self, trader_id: str) -> AsyncIterator[None]:
-        """Nothing of this trader is looked through by this process in this block."""
-        async with self._locks.setdefault(trader_id, asyncio.Lock()):
-            yield
-
-    def forget(self, folder: str) -> None:
-        """Have a folder looked through, be it changed or not."""
-        self._seen.pop(folder, None)
 
     @contextmanager
     def own_change(self, folder: str) -> Iterator[None]:

@@ -1,7 +1,6 @@
 """Where the bodies of records are: what the two homes have in common."""
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from nofx_grpc.store.decisions.entries import Entry
@@ -17,6 +16,8 @@ class Staged(NamedTuple):
 
 class Home(Protocol):
     """Keeps the bodies of records; the index of them is in the database in any case."""
+
+    in_files: bool  # and not in the database
 
     async def open(self) -> None:
         """See whether this is the home that the database knows.  Raises StartError."""
@@ -54,11 +55,13 @@ class Home(Protocol):
     async def reread(self, log: Log, ids: Sequence[str]) -> None:
         """Bring the index in step with bodies that have turned out to be no records any more."""
 
-    def removing(self, log: Log) -> AbstractAsyncContextManager[None]:
-        """Around the removal of entries and of their bodies: what is half gone is not looked through meanwhile."""
-
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
-        """Delete bodies, before their entries are removed."""
+        """Delete the bodies of records whose entries are gone.  Raises StoreUnavailable for bodies that stay for now:
+        they do not come back, and are deleted later.
+        """
+
+    async def finish_removing(self, log: Log) -> None:
+        """Delete what is left of the bodies of all records that were removed from a log.  Raises as `remove`."""
 
     async def tidy(self) -> int:
         """Clean up after processes that were killed while they appended; how many records there were to see to."""

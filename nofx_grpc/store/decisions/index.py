@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 from nofx_grpc.decisions.names import SUFFIX, cycle_of
 from nofx_grpc.errors import FailedPrecondition, NotFound
 from nofx_grpc.store import revisions
-from nofx_grpc.store.decisions import bodies, entries, logs, positions
+from nofx_grpc.store.decisions import bodies, entries, logs, positions, removed
 from nofx_grpc.store.decisions.entries import Counts, Entry, counts_of
 from nofx_grpc.store.decisions.folders import Stamp
 from nofx_grpc.store.decisions.logs import Log
@@ -24,6 +24,11 @@ class Unreadable(NamedTuple):
     size_bytes: int
     mtime_ns: int
     reason: str
+
+    @property
+    def id(self) -> str:
+        """The id that a record in it would have."""
+        return self.name.removesuffix(SUFFIX)
 
 
 class Appended(NamedTuple):
@@ -95,9 +100,16 @@ def add(
 ) -> int:
     """Put records that came from elsewhere into the index, those that are there already left out; how many were new.
 
-    `kept` are their bodies, where this is their home: those that had theirs elsewhere before count as new.
+    Files of records that were removed are left out, too, whatever is in them.  `kept` are the bodies, where this is
+    their home: those that had theirs elsewhere before count as new, and those that were removed come back.
     """
     log = logs.ensure(connection, trader_id, folder, logs.find(connection, trader_id))
+    if kept:
+        removed.forget(connection, log.id, [entry.id for entry in new])
+    else:
+        gone = removed.among(connection, log.id, [*(entry.id for entry in new), *(file.id for file in unreadable)])
+        new = [entry for entry in new if entry.id not in gone]
+        unreadable = [file for file in unreadable if file.id not in gone]
     known = {entry.id for entry in entries.some(connection, log.id, [entry.id for entry in new])}
     added = [entry for entry in new if entry.id not in known]
     if added:
@@ -105,7 +117,7 @@ def add(
         entries.insert(connection, log.id, added, after=serial)
         positions.settle(connection, log.id, added)
     # A number is taken by what is in a record and by what is in a name, be it that of a file which is none.
-    ids = [entry.id for entry in added] + [file.name.removesuffix(SUFFIX) for file in unreadable]
+    ids = [entry.id for entry in added] + [file.id for file in unreadable]
     logs.use_up(connection, log.id, [*(entry.cycle_number for entry in added), *map(cycle_of, ids)])
     forget = [entry.id + SUFFIX for entry in new] + [file.name for file in unreadable]
     connection.execute(_FORGET_UNREADABLE, {"log_id": log.id, "names": forget})

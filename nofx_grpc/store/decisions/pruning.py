@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
-from nofx_grpc.store.decisions import entries, index, logs, positions
+from nofx_grpc.store.decisions import entries, index, logs, positions, removed
 from nofx_grpc.store.decisions.entries import AFTER_ALL, BEFORE_ALL, Entry, Key, Span
 
 AT_ONCE: Final = 500  # deleted in one transaction
@@ -45,13 +45,18 @@ class Pruned:
         self.last = Key(entry.time_ns, entry.id)
 
 
-def prune(connection: Connection, trader_id: str, limits: Limits) -> Pruned:
-    """Take the oldest records that are beyond the limits out of the index, as many as are deleted at one time."""
+def prune(connection: Connection, trader_id: str, limits: Limits, *, in_files: bool) -> Pruned:
+    """Take the oldest records that are beyond the limits out of the index, as many as are deleted at one time.
+
+    Where they are in files, none of those brings its record back.
+    """
     chosen = _chosen(connection, trader_id, limits, AT_ONCE)
     if (log := logs.find(connection, trader_id).log) is not None:
         if chosen.last is not None:
             positions.keep_before(connection, log.id, chosen.last)
         index.remove(connection, log.id, chosen.ids)
+        if in_files:
+            removed.note(connection, log.id, chosen.ids)
     return chosen
 
 

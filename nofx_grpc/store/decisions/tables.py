@@ -13,7 +13,7 @@ from sqlalchemy import (
     text,
 )
 
-from nofx_grpc.store.metadata import ByteOrderedText, key_column, metadata, text_column
+from nofx_grpc.store.metadata import ByteOrderedText, key_column, metadata, text_column, time_column
 
 
 def _count(name: str) -> Column[int]:
@@ -80,6 +80,17 @@ decision_bodies = Table(
     key_column("id", primary_key=True),
     Column("body", LargeBinary, nullable=False),  # zlib
     ForeignKeyConstraint(["log_id", "id"], ["decisions.log_id", "decisions.id"], ondelete="CASCADE"),
+)
+
+# Records that were pruned, whose files may be there still or come late.  Only where records are files.
+removed_decisions = Table(
+    "removed_decisions",
+    metadata,
+    Column("log_id", BigInteger, primary_key=True, autoincrement=False),
+    key_column("id", primary_key=True),
+    time_column("removed_at"),
+    ForeignKeyConstraint(["log_id"], ["decision_logs.id"]),
+    Index(None, "removed_at", "log_id"),
 )
 
 # What lies in a trader's folder and is no record.
