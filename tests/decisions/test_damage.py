@@ -1,6 +1,9 @@
 """Files that are damaged, or odd: told of, not counted, and in nobody's way."""
 
+import errno
 import os
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -8,7 +11,8 @@ import pytest
 from nofx_grpc.decisions import records
 from nofx_grpc.store.decisions import reading
 from tests.decisions.support import Logs, record
-from tests.support.service import refused
+from tests.support.clock import FakeClock
+from tests.support.service import refused, running_service
 
 NAME = "decision_20251118_100000_cycle1.json"
 
@@ -36,6 +40,55 @@ async def test_a_file_that_is_damaged_later_is_told_of_by_who_reads_it(
     path.unlink()
     path.write_text('{"timestamp": "2025-11-18T10:00:00Z", "success": true}')
     assert len(await files.ids()) == await files.counted() == 2
+
+
+def without_rights(monkeypatch: pytest.MonkeyPatch, names: dict[str, bool]) -> None:
+    """Files of these names can be opened only if they say so, or by whom their mode lets: root is let by any."""
+    real = os.open
+
+    def checked(path: Any, flags: int, *args: Any, dir_fd: int | None = None, **kwargs: Any) -> int:
+        if path in names and not (names[path] or os.stat(path, dir_fd=dir_fd).st_mode & 0o400):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return real(path, flags, *args, dir_fd=dir_fd, **kwargs)
+
+    monkeypatch.setattr(os, "open", checked)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_file_that_may_be_read_again_is_read(
+    files: Logs, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    path = files.put(NAME, record())
+    if known:
+        assert await files.ids() == [path.stem]
+    path.chmod(0)
+    without_rights(monkeypatch, {NAME: False})
+    if known:
+        await refused(files.get(path.stem), grpc.StatusCode.NOT_FOUND, "NOT_FOUND")
+    for _ in range(2):
+        page = await files.page()
+        assert [file.reason for file in page.unreadable_files.files] == ["it cannot be read: Permission denied"]
+        assert not page.decisions
+    path.chmod(0o600)
+    page = await files.page()
+    assert [decision.id for decision in page.decisions] == [path.stem] and not page.HasField("unreadable_files")
+    assert await files.counted() == 1
+
+
+async def test_a_file_that_the_server_may_read_once_it_runs_as_another_user_is_read_from_its_start(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {NAME: False}
+    without_rights(monkeypatch, names)
+    async with running_service(tmp_path / "data", clock=clock) as service:
+        logs = await Logs.of(service)
+        path = logs.put(NAME, record())
+        path.chmod(0)
+        assert (await logs.page()).unreadable_files.count == 1
+    names[NAME] = True
+    async with running_service(tmp_path / "data", clock=clock) as service:
+        logs = Logs(service, service.client("admin"))
+        assert await logs.ids() == [path.stem] and not (await logs.page()).HasField("unreadable_files")
 
 
 async def test_a_file_that_is_damaged_is_told_of_by_a_stream(files: Logs) -> None:

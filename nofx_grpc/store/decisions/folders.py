@@ -32,7 +32,7 @@ class Stamp(NamedTuple):
     """Size and time of change of a file: as long as both are the same, so is what is in it."""
 
     size: int
-    mtime_ns: int
+    changed_ns: int
 
 
 class Folders:
@@ -109,11 +109,11 @@ class Folders:
         with self._opened(folder) as directory, os.scandir(directory) as found:
             yield from (entry.name for entry in found if not entry.is_dir(follow_symlinks=False))
 
-    def stamp(self, folder: str, name: str) -> Stamp:
-        """The stamp of a file."""
+    def stamp(self, folder: str, name: str, *, of_any_change: bool = False) -> Stamp:
+        """The stamp of a file, at choice with the time of its last change of any kind, be it of who may read it."""
         with self._opened(folder) as directory:
             status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-        return Stamp(status.st_size, status.st_mtime_ns)
+        return Stamp(status.st_size, status.st_ctime_ns if of_any_change else status.st_mtime_ns)
 
     def read(self, folder: str, name: str) -> tuple[Stamp, bytes]:
         """A file and its stamp.  Raises NotARecord for what is no file, and for one that is too large."""

@@ -102,7 +102,10 @@ class Following:
             return True
         if mtime != seen.mtime:
             return now >= seen.rests_until
-        return any(stamp_of(self._folders, folder, name) != stamp for name, stamp in seen.unreadable.items())
+        return any(
+            stamp_of(self._folders, folder, name, of_any_change=True) != stamp
+            for name, stamp in seen.unreadable.items()
+        )
 
     async def _look_through(
         self, trader_id: str, folder: str, tell: Tell = lambda files: None, *, thorough: bool = False
@@ -117,6 +120,7 @@ class Following:
         log = (await self._db.read(logs.find, trader_id)).value.log
         log_id = None if log is None else log.id
         look = _Look(self._db, self._folders, self._naming, trader_id, folder, log_id, tell, thorough=thorough)
+        look.trusts = not thorough and folder in self._seen
         await look.at_records()
         await look.at_others()
         if log_id is not None:
@@ -152,6 +156,8 @@ class _Look:
         self._db, self._folders, self._naming, self._tell, self._thorough = db, folders, naming, tell, thorough
         self._trader_id, self._folder, self._log_id = trader_id, folder, log_id
         self.count = 0  # of files that can hold records
+        # Whether files that were no records, and are the same, are none still: another user may be this process now.
+        self.trusts = True
         self.is_whole = True  # but for files that could not be read for now
         self.unreadable: dict[str, Stamp] = {}  # the first of the files that are no records
         self._respelt: set[str] = set()  # names that the database cannot hold as they are, as it has them
@@ -266,7 +272,7 @@ class _Look:
         if not names:
             return
         known: dict[str, Stamp] = {}
-        if self._log_id is not None and not self._thorough:
+        if self._log_id is not None and self.trusts:
             shown = [shown_name(name) for name in names]
             known = (await self._db.scan(index.unreadable_among, self._log_id, shown)).value
         read = await asyncio.to_thread(read_entries, self._folders, self._folder, names, known)

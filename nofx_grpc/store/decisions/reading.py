@@ -32,7 +32,7 @@ def read_entries(folders: Folders, folder: str, names: Sequence[str], known: Map
     unread: list[str] = []
     for name in names:
         before = known.get(shown_name(name)) if known else None
-        if before is not None and stamp_of(folders, folder, name) == before:
+        if before is not None and stamp_of(folders, folder, name, of_any_change=True) == before:
             same[name] = before
             continue
         try:
@@ -49,15 +49,15 @@ def read_entries(folders: Folders, folder: str, names: Sequence[str], known: Map
 
 def read_entry(folders: Folders, folder: str, name: str) -> Entry | Unreadable:
     """The entry of a file, or why it is no record.  Raises FileNotFoundError, OSError, StoreUnavailable."""
-    stamp = folders.stamp(folder, name)
+    state = folders.stamp(folder, name, of_any_change=True)
     try:
         id = id_of_file(name)
         if id is None:
             raise NotARecord("its name is none of a record, which ends in .json")
         stamp, data = folders.read(folder, name)
-        return entry_of(id, _facts(data), size=stamp.size, mtime_ns=stamp.mtime_ns)
+        return entry_of(id, _facts(data), size=stamp.size, mtime_ns=stamp.changed_ns)
     except NotARecord as error:
-        return Unreadable(shown_name(name), stamp.size, stamp.mtime_ns, str(error))
+        return Unreadable(shown_name(name), state.size, state.changed_ns, str(error))
 
 
 def _facts(data: bytes) -> Facts:
@@ -71,10 +71,10 @@ def _facts(data: bytes) -> Facts:
         raise NotARecord("reading it fails: the server's log says how") from error
 
 
-def stamp_of(folders: Folders, folder: str, name: str) -> Stamp | None:
+def stamp_of(folders: Folders, folder: str, name: str, *, of_any_change: bool = False) -> Stamp | None:
     """The stamp of a file; None if there is none to be had."""
     try:
-        return folders.stamp(folder, name)
+        return folders.stamp(folder, name, of_any_change=of_any_change)
     except OSError:
         return None
 
