@@ -40,4 +40,5 @@ def both(one: Identity, other: Identity) -> Identity:
         raise Unauthenticated("the certificate and the token are for different users", principal=principal)
     # "gateway+admin" is none of the roles: what asks for one by name treats it as neither.
     role = one.role if one.role == other.role else f"{one.role}+{other.role}"
-    return Identity(principal, role, one.permissions & other.permissions, one.user_id or other.user_id)
+    permissions, token_id = one.permissions & other.permissions, one.token_id or other.token_id
+    return Identity(principal, role, permissions, one.user_id or other.user_id, token_id)

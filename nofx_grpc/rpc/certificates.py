@@ -23,7 +23,9 @@ _UNREADABLE = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.Un
 
 @dataclass(slots=True)
 class Known:
-    """A certificate that was looked into: its name, its end, and by which material it was found to be vouched for."""
+    """A certificate that was looked into: its name, its end, or that of who has signed it, and by which material it was
+    found to be vouched for.
+    """
 
     name: str
     expires_at: datetime
@@ -46,12 +48,13 @@ class ClientCertificates:
         """The identity that the policy gives to the certificate's name.  Raises Unauthenticated."""
         known = self._known.get(shown) or self._look_into(shown)
         material = self._tls.value  # once: a thread puts another in its place at any moment
+        if known.vouched_by is not material:
+            until = vouched_for_until(known.chain, material.authorities)
+            if until is None:
+                raise Unauthenticated("nobody vouches for the certificate any more", principal=known.name)
+            known.vouched_by, known.expires_at = material, until
         if known.expires_at <= self._clock():
             raise Unauthenticated("the certificate has expired", principal=known.name)
-        if known.vouched_by is not material:
-            if not is_vouched_for(known.chain, material.authorities):
-                raise Unauthenticated("nobody vouches for the certificate any more", principal=known.name)
-            known.vouched_by = material
         identity = self._policy.value.grant_of(known.name) if known.name else None
         if identity is None:
             name = f"name {known.name!r}" if known.name else "lack of one SPIFFE id"
@@ -88,17 +91,23 @@ def name_of(certificate: x509.Certificate, spiffe_id: str) -> str:
     return spiffe_id if uris == [spiffe_id] and is_spiffe_id(spiffe_id) else ""
 
 
-def is_vouched_for(chain: list[x509.Certificate], authorities: tuple[x509.Certificate, ...]) -> bool:
-    """Whether a chain of certificates, which TLS has verified before, leads to one of these authorities."""
+def vouched_for_until(chain: list[x509.Certificate], authorities: tuple[x509.Certificate, ...]) -> datetime | None:
+    """Until when a chain of certificates, which TLS has verified before, leads to one of these authorities; None if it
+    does not.
+
+    That is when the first one on the way expires; of several that have signed the same, the one that lasts longest.
+    """
     certificate, *signers = chain
+    until = certificate.not_valid_after_utc
     for _ in range(len(chain)):
-        if any(_signed(certificate, by) for by in authorities):
-            return True
-        signer = next((by for by in signers if _is_authority(by) and _signed(certificate, by)), None)
-        if signer is None:
-            return False
-        certificate = signer
-    return False
+        if ends := [by.not_valid_after_utc for by in authorities if _signed(certificate, by)]:
+            return min(until, max(ends))
+        signed_by = [by for by in signers if _is_authority(by) and _signed(certificate, by)]
+        if not signed_by:
+            return None
+        certificate = max(signed_by, key=lambda by: by.not_valid_after_utc)
+        until = min(until, certificate.not_valid_after_utc)
+    return None
 
 
 def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:

@@ -47,7 +47,7 @@ class Tokens:
             raise Unauthenticated(problem, principal=principal)
         self._used.add(token.id)
         permissions = permissions_of(token.role, reveal=token.reveal, reveal_system=token.reveal_system)
-        return Identity(principal, token.role, permissions, token.user_id)
+        return Identity(principal, token.role, permissions, token.user_id, token.id)
 
     async def refresh(self, authorizations: Iterable[str | bytes | None]) -> None:
         """Look up the tokens of those who were identified before, many in one read."""

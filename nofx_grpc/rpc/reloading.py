@@ -20,13 +20,15 @@ Stamps = tuple[tuple[int, int, int] | None, ...]
 class Reloading(Generic[T]):
     """What `load` makes of some files, anew whenever they change.
 
-    What cannot be loaded any more leaves what was there before, and is logged once.
+    What cannot be loaded any more leaves what was there before, is logged once, and tried again at each look: it may
+    have been the moment (a disk that did not answer), and what it says may be that somebody has lost rights.
     """
 
     def __init__(self, what: str, paths: Sequence[Path], load: Callable[[], T]) -> None:
         """Raises what `load` raises."""
         self._what, self._paths, self._load = what, paths, load
         self._seen = self._loaded = _stamps(paths)
+        self._problem = ""
         self.value = load()
 
     def look(self) -> None:
@@ -36,18 +38,25 @@ class Reloading(Generic[T]):
         """
         now = _stamps(self._paths)
         settled, self._seen = now == self._seen, now
-        if now == self._loaded or not settled:
+        if not settled or (now == self._loaded and not self._problem):
             return
+        known, self._problem = self._problem if now == self._loaded else "", ""
         self._loaded = now
-        kept = "what was loaded before"
         try:
             self.value = self._load()
         except StartError as error:
-            logger.error("reload_failed", what=self._what, problem=error.message, kept=kept)
-        except Exception:  # a file can be broken in ways that nobody has thought of; it is looked at again all the same
-            logger.exception("reload_failed", what=self._what, problem="it cannot be read", kept=kept)
+            self._fail(error.message, known)
+        except Exception as error:  # noqa: BLE001  # a file can be broken in ways that nobody has thought of
+            self._fail("it cannot be read", known, error)
         else:
             logger.info("reloaded", what=self._what)
+
+    def _fail(self, problem: str, known: str, error: Exception | None = None) -> None:
+        """Keep what was loaded before, and tell of a problem that is not known of these files yet."""
+        self._problem = problem
+        if problem != known:
+            kept = "what was loaded before"
+            logger.error("reload_failed", what=self._what, problem=problem, kept=kept, exc_info=error)
 
 
 class Looks(Protocol):

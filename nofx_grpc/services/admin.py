@@ -37,7 +37,7 @@ class Admin(Keys, AuditTrail):
         secret = new_token_secret(os.urandom)
         draft = _draft(request.token, token_hash(secret), expires_at)
         check_no_more_than(call.identity, draft)
-        return await call.write(lambda token: to_proto(token, secret), tokens.create, draft)
+        return await call.write(lambda token: to_proto(token, secret), tokens.create, draft, call.identity.token_id)
 
     async def ListTokens(self, request: pb.ListTokensRequest, call: Call) -> pb.ListTokensResponse:
         return await self._pages.answer(request, call, tokens.Listing(), to_proto, pb.ListTokensResponse)

@@ -28,12 +28,15 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who calls: a principal, its role, what it may do, and the one user that it is limited to (empty for none)."""
+    """Who calls: a principal, its role, what it may do, the one user that it is limited to, and the token that it shows
+    (both empty for none).
+    """
 
     principal: str
     role: str
     permissions: frozenset[common_pb2.Permission.ValueType]
     user_id: str = ""
+    token_id: str = ""
 
     def may(self, permission: common_pb2.Permission.ValueType) -> bool:
         return permission in self.permissions

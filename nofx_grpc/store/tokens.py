@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, Table, bindparam, func, or_, select, update
 from sqlalchemy import insert as insert_into
 
-from nofx_grpc.errors import NotFound
+from nofx_grpc.errors import NotFound, Unauthenticated
 from nofx_grpc.store import revisions, users
 from nofx_grpc.store.metadata import flag_column, key_column, metadata, text_column, time_column
 
@@ -69,8 +69,14 @@ def insert(connection: Connection, token: Token) -> None:
     connection.execute(_INSERT, {name: getattr(token, name) for name in Token.__slots__})
 
 
-def create(connection: Connection, draft: Token) -> Token:
-    """Insert a token that a caller asked for.  Raises NotFound if the user that it is limited to does not exist."""
+def create(connection: Connection, draft: Token, maker_id: str = "") -> Token:
+    """Insert a token that a caller asked for, by a token or ('') not.
+
+    Raises NotFound if the user that it is limited to does not exist.  Raises Unauthenticated if the caller's token is
+    good no more: else what it had asked for in time would be there when it has been revoked, and nobody looks again.
+    """
+    if maker_id:
+        _check_good(connection, maker_id)
     if draft.user_id:
         users.resource.get(connection, draft.user_id)
     token = replace(draft, created_at=revisions.scope(connection).now)
@@ -88,6 +94,12 @@ def find_by_hashes(connection: Connection, hashes: Sequence[str]) -> dict[str, T
     """Those of these tokens that there are, by their hashes."""
     found = (Token(*row) for row in connection.execute(_BY_HASHES, {"hashes": hashes}))
     return {token.hash: token for token in found}
+
+
+def _check_good(connection: Connection, id: str) -> None:
+    row, now = connection.execute(_BY_ID, {"id": id}).one_or_none(), revisions.scope(connection).now
+    if row is None or row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
+        raise Unauthenticated("the token was revoked or has expired meanwhile")
 
 
 class Listing:

@@ -8,13 +8,15 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from nofx_grpc.errors import Unauthenticated
-from nofx_grpc.rpc.certificates import ClientCertificates, is_vouched_for
+from nofx_grpc.rpc.certificates import ClientCertificates, vouched_for_until
 from nofx_grpc.rpc.credentials import PeerCertificate
 from nofx_grpc.rpc.policy import parse_policy
 from nofx_grpc.rpc.tls import TlsMaterial
-from tests.support.certificates import ROLES_BY_NAME, Authority, MutualTls, grant, replace_file, spiffe
+from tests.support.certificates import HOUR, ROLES_BY_NAME, Authority, MutualTls, grant, replace_file, spiffe
 from tests.support.service import Client, RunningService, refused, running_service
 from tests.support.watching import Watching, create_exchange, ended, named
 
@@ -110,15 +112,15 @@ def test_a_chain_is_followed_to_an_authority_of_now() -> None:
     between = Authority("between", parent=root)
     leaf = between.workload("x").certificate
     signer, authority = between.pair.certificate, root.pair.certificate
-    assert is_vouched_for([leaf, signer], (other.pair.certificate, authority))
-    assert is_vouched_for([leaf], (signer,))
-    assert is_vouched_for([leaf, other.pair.certificate, signer], (authority,))
-    assert not is_vouched_for([leaf], (authority,))
-    assert not is_vouched_for([leaf, signer], (other.pair.certificate,))
-    assert not is_vouched_for([leaf, signer], ())
+    assert vouched_for_until([leaf, signer], (other.pair.certificate, authority))
+    assert vouched_for_until([leaf], (signer,))
+    assert vouched_for_until([leaf, other.pair.certificate, signer], (authority,))
+    assert not vouched_for_until([leaf], (authority,))
+    assert not vouched_for_until([leaf, signer], (other.pair.certificate,))
+    assert not vouched_for_until([leaf, signer], ())
     # Bystanders that the authority has signed vouch for nobody.
     bystander = Authority("between", parent=other).pair.certificate
-    assert not is_vouched_for([leaf, bystander], (other.pair.certificate,))
+    assert not vouched_for_until([leaf, bystander], (other.pair.certificate,))
 
 
 def test_an_authority_that_is_taken_away_at_the_moment_of_the_check() -> None:
@@ -153,7 +155,30 @@ def test_who_is_no_authority_vouches_for_nobody() -> None:
     rogue = Authority("rogue", parent=root)
     rogue.pair = root.issue(common_name="rogue")
     forged = rogue.workload("admin").certificate
-    assert not is_vouched_for([forged, rogue.pair.certificate], (root.pair.certificate,))
+    assert not vouched_for_until([forged, rogue.pair.certificate], (root.pair.certificate,))
+
+
+def test_a_chain_ends_with_the_first_of_it() -> None:
+    """Whoever is connected when an authority expires is refused from then on, as who comes then is by TLS."""
+    root, between = Authority("root"), Authority("between")
+    between.pair = root.issue(common_name="between", authority=True, lifetime=HOUR / 2)
+    leaf, signer, authority = between.workload("x").certificate, between.pair.certificate, root.pair.certificate
+    assert vouched_for_until([leaf, signer], (authority,)) == signer.not_valid_after_utc < leaf.not_valid_after_utc
+    # The same one renewed, beside the old one: what lasts longer counts.
+    later = signer.not_valid_after_utc + HOUR / 4
+    renewed = renew(signer, root, later)
+    assert vouched_for_until([leaf, signer, renewed], (authority,)) == later
+    assert vouched_for_until([leaf], (signer, renewed)) == later
+
+
+def renew(certificate: x509.Certificate, by: Authority, until: datetime) -> x509.Certificate:
+    """The same name and key for longer."""
+    builder = x509.CertificateBuilder(
+        by.pair.certificate.subject, certificate.subject, certificate.public_key(), x509.random_serial_number()
+    )
+    builder = builder.not_valid_before(certificate.not_valid_before_utc).not_valid_after(until)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.sign(by.pair.private, SHA256())
 
 
 async def test_what_is_broken_leaves_what_was_there(service: RunningService, mtls: MutualTls) -> None:

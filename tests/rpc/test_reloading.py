@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from nofx_grpc.errors import SettingsError
 from nofx_grpc.lifecycle import background
 from nofx_grpc.pem import belong_together
-from nofx_grpc.rpc.policy import policy_file
+from nofx_grpc.rpc.policy import Policy, load_policy, policy_file
 from nofx_grpc.rpc.reloading import Reloading, keep_looking
 from nofx_grpc.rpc.tls import load_material
 from tests.support.certificates import Authority, grant, replace_file, spiffe
@@ -42,6 +42,32 @@ async def test_a_failure_of_any_kind_is_told_once_and_the_next_file_is_taken(tmp
         replace_file(path, "2")
         await _until(lambda: files.value == 0.5)
     looking.cancel()
+
+
+def test_what_could_not_be_read_for_a_moment_is_read_when_it_can_be(tmp_path: Path) -> None:
+    """Nobody touches the file again, and it says that somebody has no rights any more."""
+    path = tmp_path / "policy.toml"
+    path.write_text(grant(spiffe("engine"), "engine"))
+    trouble = [""]
+
+    def load() -> Policy:
+        if trouble[0]:
+            raise SettingsError(trouble[0])
+        return load_policy(path)
+
+    policy = Reloading("mtls_policy", [path], load)
+    replace_file(path, grant(spiffe("viewer"), "viewer"))
+    with capture_logs() as logs:
+        for trouble[0] in ("no file left", "no file left", "no file left", "no memory"):
+            policy.look()
+            assert policy.value.grant_of(spiffe("engine")) is not None
+        trouble[0] = ""
+        policy.look()
+        assert policy.value.grant_of(spiffe("engine")) is None
+        loaded = policy.value
+        policy.look()
+        assert policy.value is loaded
+    assert [log.get("problem") for log in logs] == ["no file left", "no memory", None]
 
 
 def test_a_policy_that_is_nested_too_deeply_is_no_policy(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A token that is revoked, or has expired, ends in every process within a second, with every stream that it began."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -190,6 +191,28 @@ async def test_a_request_that_comes_long_after_its_headers(service: RunningServi
     revoked.set()
     refusal = await refused(call.read(), Code.UNAUTHENTICATED, "UNAUTHENTICATED")
     assert refusal.text == "the token was revoked"
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_a_token_that_ends_before_its_turn_makes_none(
+    service: RunningService, clock: FakeClock, how: str
+) -> None:
+    """Whoever revokes it sees all that it has made: nothing that waited to be written comes after."""
+    secret = await service.make_token("admin", expires_at=clock() + timedelta(hours=1))
+    maker, release = service.client(token=secret), threading.Event()
+    await maker.exchanges.GetExchange(BINANCE)
+    number = await service.rows("SELECT count(*) FROM tokens")
+    blocking = asyncio.ensure_future(service.app.db.write(lambda _: release.wait(30)))
+    await asyncio.sleep(0.1)
+    ending = asyncio.ensure_future(service.app.db.write(tokens.revoke, secret[-8:])) if how == "revoked" else blocking
+    making = asyncio.ensure_future(refused(made(maker), Code.UNAUTHENTICATED, "UNAUTHENTICATED"))
+    await until(lambda: service.app.db._writer._queue.qsize() >= (2 if how == "revoked" else 1))
+    if how == "expired":
+        clock.advance(hours=1)
+    release.set()
+    await asyncio.gather(blocking, ending)
+    assert "meanwhile" in (await making).text
+    assert await service.rows("SELECT count(*) FROM tokens") == number
 
 
 async def test_several_are_good_at_one_time(service: RunningService) -> None:
