@@ -37,6 +37,7 @@ NOT_SECRET = {
     "services.watch_messages.WatchedKind.value": "the number of a kind",
     "store.adoption.rules.ConfigRules.secret": "names",
     "store.decisions.home.Staged.token": "the name of a file",
+    "store.decisions.publishing.Nameless.token": "the name of a file",
     "store.sealed.Sealed.value": "sealed",
 }
 

@@ -1,23 +1,19 @@
 """Appending decision records: each whole or not at all, its cycle one more than the last.
 
 One commit decides: the entry, the body, the audit record and the answer kept for its request id.  Where records are
-files, the file is made durable beside that commit, under no name, and gets its name after it; where that fails the
-record is kept all the same, and gets its file later.  Two who append to one log at one time both build on the same last
+files, the file is written before it, under no name, so that one who has no room for it is told; it gets its name after
+it, and the answer does not wait for that.  Two who append to one log at one time both build on the same last
 cycle, and the commit refuses the second, who begins again: in one process they wait for each other instead.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
-
-import structlog
 
 from nofx_grpc.decisions.names import record_id
 from nofx_grpc.decisions.records import Content, NotARecord, dump, facts, parse
 from nofx_grpc.decisions.times import parse_time
-from nofx_grpc.errors import InvalidArgument, NofxError, Violation
+from nofx_grpc.errors import InvalidArgument, Violation
 from nofx_grpc.services.call import Call
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.services.decision_messages import to_content, to_proto
@@ -29,9 +25,8 @@ from nofx_grpc.store.decisions.index import Appended
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
+_MOST_LEFT: Final = 10_000  # logs
 _NAMEABLE: Final = range(2**63)  # nanoseconds since 1970 that the index can hold
-
-logger = structlog.get_logger(__name__)
 
 
 class Draft(NamedTuple):
@@ -62,6 +57,7 @@ class Appends:
     def __init__(self, keeping: DecisionKeeping) -> None:
         self._keeping = keeping
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._left: dict[str, logs.Owned] = {}  # logs as they were after an append, the last one last
 
     async def append(self, request: pb.AppendDecisionRequest, call: Call) -> pb.Decision:
         """Append a record, and return it as kept, without its long texts.
@@ -95,8 +91,7 @@ class Appends:
         any more.
         """
         home, trader_id = self._keeping.home, request.trader_id
-        owned = (await self._keeping.db.read(logs.find, trader_id)).value
-        index.check_owner(owned, request.user_id, trader_id)
+        owned = await self._owned(request.user_id, trader_id)
         prepared = await asyncio.to_thread(self._prepare_if_current, request.decision, owned)
         if prepared is None:
             owned = await home.refresh(trader_id, owned)
@@ -111,28 +106,39 @@ class Appends:
             made.append((answer, appended))
             return answer
 
-        answer, durable = await asyncio.gather(
-            call.write(
+        try:
+            answer = await call.write(
                 to_answer, index.append, request.user_id, trader_id, folder, last_cycle, draft.entry, staged.kept
-            ),
-            home.make_durable(staged),
-            return_exceptions=True,
-        )
+            )
+        except BaseException:
+            await home.discard(staged)
+            raise
         # A repeated request has the answer that was kept, and not one of those that were made here.
         appended = next((appended for own, appended in made if own is answer), None)
-        if isinstance(answer, BaseException):
+        if appended is None:
             await home.discard(staged)
-            raise answer
-        with _noted(trader_id):
-            if appended is not None and durable is None:
-                await home.publish(folder, draft.entry.id, staged)
-            else:
-                await home.discard(staged)
-            if appended is not None and durable is not None:
-                raise durable
-        if appended is not None and appended.unsettled:
+            return answer
+        await home.publish(folder, draft.entry.id, staged)
+        self._remember(trader_id, owned._replace(log=appended.log._replace(last_cycle=draft.entry.cycle_number)))
+        if appended.unsettled:
             await settle_all(self._keeping.db, trader_id)
         return answer
+
+    async def _owned(self, user_id: str, trader_id: str) -> logs.Owned:
+        """The log, as this process has left it if it was the last to append: the commit sees whether it was.
+
+        Raises NotFound, FailedPrecondition.
+        """
+        owned = self._left.pop(trader_id, None)
+        if owned is None or owned.owner != user_id:
+            owned = (await self._keeping.db.read(logs.find, trader_id)).value
+        index.check_owner(owned, user_id, trader_id)
+        return owned
+
+    def _remember(self, trader_id: str, owned: logs.Owned) -> None:
+        if len(self._left) >= _MOST_LEFT:
+            del self._left[next(iter(self._left))]
+        self._left[trader_id] = owned
 
     def _prepare_if_current(self, decision: pb.Decision, owned: logs.Owned) -> Prepared | None:
         """As `_prepare`, if the log has all that came from elsewhere: a change of threads less."""
@@ -160,12 +166,3 @@ def _draft(content: Content, cycle: int) -> Draft:
     answer = to_proto(kept, pb.DECISION_VIEW_BASIC)
     shorten(answer)
     return Draft(body, entry_of(id, known, size=len(body)), answer)
-
-
-@contextmanager
-def _noted(trader_id: str) -> Iterator[None]:
-    """An error of the file of a record that was committed makes no refusal of it: the database has its body."""
-    try:
-        yield
-    except (NofxError, OSError) as error:
-        logger.warning("decision_not_named", trader_id=trader_id, error=str(error))

@@ -71,7 +71,10 @@ class Logs:
             request_id=request_id,
             decision=pb.Decision(**({"success": True} | fields)),
         )
-        return await (client or self.admin).decision_logs.AppendDecision(request)
+        answer = await (client or self.admin).decision_logs.AppendDecision(request)
+        if isinstance(home := self.service.app.housekeeping.decisions.home, FileHome):
+            await home.publishing.wait()  # for its file, which the answer does not wait for
+        return answer
 
     async def get(self, id: str, trader_id: str = "t", user_id: str = "alice", **fields: Any) -> pb.Decision:
         return await self.admin.decision_logs.GetDecision(

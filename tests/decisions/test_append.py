@@ -179,16 +179,16 @@ async def test_what_is_refused_leaves_nothing(files: Logs) -> None:
 
 
 async def test_who_goes_away_leaves_nothing_half_done(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    reached: list[Staged] = []
+    reached: list[str] = []
     go_on = asyncio.Event()
-    make_durable = files.home.make_durable
+    publish = files.home.publish
 
-    async def slowly(staged: Staged) -> None:
-        reached.append(staged)
+    async def slowly(folder: str, id: str, staged: Staged) -> None:
+        reached.append(id)
         await go_on.wait()
-        await make_durable(staged)
+        await publish(folder, id, staged)
 
-    monkeypatch.setattr(files.home, "make_durable", slowly)
+    monkeypatch.setattr(files.home, "publish", slowly)
     call = asyncio.ensure_future(files.append())
     await until(files.counted)
     call.cancel()

@@ -132,7 +132,7 @@ async def test_one_that_cannot_be_written_to_is_read(
     def read_only(*_: object) -> str:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("nofx_grpc.store.decisions.folders.Folders.make_mark", read_only)
+    monkeypatch.setattr("nofx_grpc.store.decisions.marks.make", read_only)
     async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
         logs = await Logs.of(service)
         path = logs.put("decision_20251118_100000_cycle1.json", {"timestamp": "2025-11-18T10:00:00Z", "success": True})

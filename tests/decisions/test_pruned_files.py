@@ -56,6 +56,7 @@ async def test_what_is_pruned_before_it_has_its_name_gets_none(
     if by == "publish":
         monkeypatch.setattr(os, "link", pruned_first)
         await append_older(files)
+        await files.home.settle()
     else:
         with monkeypatch.context() as patch:
             patch.setattr(os, "link", full)

@@ -74,14 +74,21 @@ def files_of(root: Path, trader: str) -> dict[int, dict[str, object]]:
     return numbers
 
 
-def check_files(root: Path, answers: Mapping[str, pb.Decision]) -> None:
-    """Whole files, numbered without a gap, and one for each answer."""
+def check_files(root: Path) -> None:
+    """Whole files, numbered without a gap."""
     for trader in TRADERS:
         numbers = files_of(root, trader)
         assert sorted(numbers) == list(range(1, len(numbers) + 1))
-    for request_id, answer in answers.items():
-        path = root / answer.trader_id / f"{answer.id}.json"
-        assert json.loads(path.read_bytes())["error_message"] == request_id
+
+
+async def check_all_have_files(root: Path, answers: Mapping[str, pb.Decision]) -> None:
+    """One file for each answer, once those have theirs that waited when the server was killed."""
+    paths = {id: root / answer.trader_id / f"{answer.id}.json" for id, answer in answers.items()}
+    async with asyncio.timeout(20):
+        while not all(path.exists() for path in paths.values()):  # noqa: ASYNC110  # another process makes them
+            await asyncio.sleep(0.05)
+    assert all(json.loads(path.read_bytes())["error_message"] == id for id, path in paths.items())
+    check_files(root)
 
 
 async def check_records(client: Client, answers: Mapping[str, pb.Decision]) -> None:
@@ -112,11 +119,11 @@ async def test_whole_records_and_no_gap(tmp_path: Path, database_env: dict[str, 
             await append_until_killed(server, str(number), 15 + 7 * number, answers)
             server.wait()
         if home == "files":
-            check_files(tmp_path / "data" / "decision_logs", answers)
+            check_files(tmp_path / "data" / "decision_logs")
     with serving(env, tmp_path / "last.log") as server:
         client = Client(server.address, server.token("admin"))
         await check_records(client, answers)
         if home == "files":
-            check_files(tmp_path / "data" / "decision_logs", answers)
+            await check_all_have_files(tmp_path / "data" / "decision_logs", answers)
         await client.close()
         server.stop()

@@ -35,9 +35,6 @@ class DatabaseHome:
     def stage(self, body: bytes) -> Staged:
         return Staged(bodies.compress(body))
 
-    async def make_durable(self, staged: Staged) -> None:
-        """The commit does it."""
-
     async def publish(self, folder: str, id: str, staged: Staged) -> None:
         """The commit has done it."""
 

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection, bindparam, select, update
 
 from nofx_grpc.errors import StartError
-from nofx_grpc.store.decisions import removed
+from nofx_grpc.store.decisions import marks, removed
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.engine import Database
 from nofx_grpc.store.revisions import store_state
@@ -32,10 +32,10 @@ async def check(db: Database, folders: Folders) -> None:
     One that cannot be written to is not marked.
     """
     known, on_one_machine = (await db.read(_read)).value
-    found = await asyncio.to_thread(folders.read_mark)
+    found = await asyncio.to_thread(marks.read, folders.root)
     if found is None and (not known or (on_one_machine and folders.is_there())):
         try:
-            found = await asyncio.to_thread(folders.make_mark, known or str(uuid.uuid4()))
+            found = await asyncio.to_thread(marks.make, folders.root, known or str(uuid.uuid4()))
         except OSError as error:
             logger.warning("decision_logs_not_marked", path=str(folders.root), error=error.strerror)
             return
@@ -48,7 +48,7 @@ async def check(db: Database, folders: Folders) -> None:
         if found is not None:
             break
         await asyncio.sleep(_PAUSE_SECONDS)
-        found = await asyncio.to_thread(folders.read_mark)
+        found = await asyncio.to_thread(marks.read, folders.root)
     if found != known:
         raise StartError(
             f"NOFX_GRPC_DECISION_LOGS_DIR is {folders.root}, and that is not the directory which has the decision logs "
@@ -61,7 +61,7 @@ async def check(db: Database, folders: Folders) -> None:
 async def take(db: Database, folders: Folders) -> None:
     """Make a directory the one that has the decision logs, whichever it was before.  Raises StartError."""
     try:
-        found = await asyncio.to_thread(folders.make_mark, str(uuid.uuid4()))
+        found = await asyncio.to_thread(marks.make, folders.root, str(uuid.uuid4()))
     except OSError as error:
         raise StartError(f"{folders.root} cannot be written: {error.strerror}") from error
     await db.write(_change_to, found)

@@ -15,13 +15,14 @@ import structlog
 from nofx_grpc.decisions.names import SUFFIX, id_of_file, plain_folder, spelt_folder, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import NofxError, StoreUnavailable
-from nofx_grpc.store.decisions import bodies, directory, entries, logs, removed
+from nofx_grpc.store.decisions import bodies, directory, logs, removed
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.following import Following
 from nofx_grpc.store.decisions.home import Staged
 from nofx_grpc.store.decisions.logs import Log, Owned
 from nofx_grpc.store.decisions.naming import Naming
+from nofx_grpc.store.decisions.publishing import Nameless, Publishing
 from nofx_grpc.store.decisions.removing import Removing
 from nofx_grpc.store.engine import Database
 
@@ -41,7 +42,7 @@ class FileHome:
         self._naming = Naming(db, folders)
         self._following = Following(db, folders, self._naming)
         self._removing = Removing(db, folders)
-        self._named: dict[str, list[str]] = {}  # ids by folder: their names are not durable yet
+        self.publishing = Publishing(db, folders, self._following)
 
     async def open(self) -> None:
         await directory.check(self._db, self.folders)
@@ -81,28 +82,14 @@ class FileHome:
     def stage(self, body: bytes) -> Staged:
         return Staged(bodies.compress(body, bodies.AS_IT_IS), self.folders.stage(body))
 
-    async def make_durable(self, staged: Staged) -> None:
-        await asyncio.to_thread(self.folders.make_durable, staged.token)
-
     async def publish(self, folder: str, id: str, staged: Staged) -> None:
-        def publish() -> bool:
-            with self._following.own_change(folder):
-                return self.folders.publish(folder, staged.token, id + SUFFIX)
-
-        if await asyncio.to_thread(publish):
-            self._named.setdefault(folder, []).append(id)
-            if not (await self._db.read(entries.is_in, folder, id)).value:  # it was pruned meanwhile
-                await asyncio.to_thread(self.folders.remove, folder, [id])
+        await self.publishing.put(Nameless(folder, id, staged.token))
 
     async def discard(self, staged: Staged) -> None:
         await asyncio.to_thread(self.folders.discard, staged.token)
 
     async def settle(self) -> None:
-        named, self._named = self._named, {}
-        if named:
-            for folder in named:
-                await asyncio.to_thread(self.folders.settle, folder)
-            await self._db.write(bodies.forget_named, named)
+        await self.publishing.settle()
 
     async def load(self, log: Log, wanted: Sequence[Entry]) -> list[bytes | None]:
         found, other = await asyncio.to_thread(self._read_all, log.folder, wanted)

@@ -18,11 +18,10 @@ from typing import Final, NamedTuple
 from nofx_grpc.decisions.names import SUFFIX, plain_folder, spelt_folder
 from nofx_grpc.decisions.records import MOST_BYTES, NotARecord
 from nofx_grpc.errors import StoreFull, StoreUnavailable
-from nofx_grpc.store.decisions.opening import DIRECTORY, FILE, enter, no_verdict, open_file
+from nofx_grpc.store.decisions import marks
+from nofx_grpc.store.decisions.opening import DIRECTORY, FILE, NEW, enter, no_verdict, open_file
 
 PENDING: Final = ".pending"
-MARK: Final = ".id"
-_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
 _CHUNK: Final = 1024 * 1024
@@ -45,37 +44,11 @@ class Folders:
     def __init__(self, root: Path, *, durable: bool = True) -> None:
         self.root, self._sync = root, os.fsync if durable else _ignore
         self.mark = ""  # what the root must say, where it is known
+        self._marked: tuple[int, ...] = ()  # the root as it was when it said so
 
     def is_there(self) -> bool:
         """Whether there is the root directory, and not merely the place where it is mounted."""
-        return self.root.is_dir() and (not self.mark or self.read_mark() == self.mark)
-
-    def read_mark(self) -> str | None:
-        """What the root says that it is; None if it says nothing, or is missing."""
-        try:
-            return (self.root / MARK).read_text(encoding="utf-8", errors="replace").strip() or None
-        except OSError:
-            return None
-
-    def make_mark(self, text: str) -> str:
-        """Have the root, which is made if it is missing, say what it is; what it says if it does already.
-
-        Raises OSError.
-        """
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self.root / f"{MARK}.{secrets.token_hex(6)}"
-        try:
-            with os.fdopen(os.open(new, _NEW, 0o600), "w", encoding="utf-8") as file:
-                file.write(f"{text}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            with suppress(FileExistsError):
-                os.link(new, self.root / MARK)
-        finally:
-            new.unlink(missing_ok=True)
-        for directory in (self.root, self.root.parent):
-            _sync_directory(directory)
-        return self.read_mark() or ""
+        return self.root.is_dir() and (not self.mark or marks.read(self.root) == self.mark)
 
     def find(self, trader_id: str) -> str | None:
         """The folder that a trader has on disk; None if it has none."""
@@ -100,9 +73,11 @@ class Folders:
         return True
 
     def mtime(self, folder: str) -> int:
-        """When a name was last added to the folder, or taken away."""
-        with self._opened(folder) as directory:
-            return os.fstat(directory).st_mtime_ns
+        """When a name was last added to the folder, or taken away.  Raises OSError."""
+        status = os.lstat(f"{self.root}/{folder}")
+        if not stat.S_ISDIR(status.st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return status.st_mtime_ns
 
     def names(self, folder: str) -> Iterator[str]:
         """The names in the folder, without those of folders in it, in no order and not all held at one time."""
@@ -132,7 +107,7 @@ class Folders:
         token = secrets.token_hex(12)
         with _explained(), self._opened(PENDING, make=True) as directory:
             try:
-                with os.fdopen(os.open(token, _NEW, 0o600, dir_fd=directory), "wb") as file:
+                with os.fdopen(os.open(token, NEW, 0o600, dir_fd=directory), "wb") as file:
                     file.write(data)
             except OSError:
                 _unlink(token, directory)
@@ -250,10 +225,10 @@ class Folders:
         """
         if make and not self.mark:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        elif make and self.read_mark() != self.mark:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         descriptor = os.open(self.root, DIRECTORY & ~os.O_NOFOLLOW)
         try:
+            if make and self.mark:
+                self._check_mark(os.fstat(descriptor))
             for part in folder.split("/"):
                 inner = enter(part, descriptor, make=make)
                 os.close(descriptor)
@@ -262,13 +237,13 @@ class Folders:
         finally:
             os.close(descriptor)
 
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def _check_mark(self, root: os.stat_result) -> None:
+        """Raises FileNotFoundError unless the root says what it must; it is read again once the root has changed."""
+        now = (root.st_dev, root.st_ino, root.st_mtime_ns)
+        if now != self._marked:
+            if marks.read(self.root) != self.mark:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            self._marked = now
 
 
 def _ignore(descriptor: int) -> None:

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
+from threading import Lock
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
@@ -56,6 +57,7 @@ class Following:
         self._db, self._folders, self._naming = db, folders, naming
         self._seen: dict[str, Seen] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._own = Lock()  # while this process changes a folder, for an instant, nobody asks whether it has changed
 
     async def refresh(self, trader_id: str, folder: str) -> bool:
         """Look through a folder if it may have changed; whether it may have."""
@@ -87,17 +89,18 @@ class Following:
 
     @contextmanager
     def own_change(self, folder: str) -> Iterator[None]:
-        """What is done to the folder in this block need not be looked for."""
-        seen = self._seen.get(folder)
-        was_up_to_date = seen is not None and self._mtime(folder) == seen.mtime
-        yield
-        if was_up_to_date and seen is not None:
-            self._seen[folder] = seen._replace(mtime=self._folders.mtime(folder))
+        """What is done to the folder in this block need not be looked for; not on the event loop."""
+        with self._own:
+            seen = self._seen.get(folder)
+            was_up_to_date = seen is not None and self._mtime(folder) == seen.mtime
+            yield
+            if was_up_to_date and seen is not None:
+                self._seen[folder] = seen._replace(mtime=self._mtime(folder) or 0)
 
     def has_changed(self, folder: str) -> bool:
         """Whether a folder is to be looked through; not on the event loop."""
-        seen = self._seen.get(folder)
-        mtime, now = self._mtime(folder), time.monotonic()
+        with self._own:
+            seen, mtime, now = self._seen.get(folder), self._mtime(folder), time.monotonic()
         if seen is None or mtime is None or now > seen.until:
             return True
         if mtime != seen.mtime:

@@ -37,17 +37,14 @@ class Home(Protocol):
     def stage(self, body: bytes) -> Staged:
         """Make a body ready for the commit of its entry; not on the event loop.  Raises StoreFull, StoreUnavailable."""
 
-    async def make_durable(self, staged: Staged) -> None:
-        """Make what is not in the database durable, beside the commit.  Raises as `stage`."""
-
     async def publish(self, folder: str, id: str, staged: Staged) -> None:
-        """Give a body that was committed, and is durable, its place.  Raises as `stage`."""
+        """Have a body that was committed get its place, which need not be waited for: the database has a copy."""
 
     async def discard(self, staged: Staged) -> None:
         """Forget a body that was not committed."""
 
     async def settle(self) -> None:
-        """Make the places of published bodies durable, of which the database keeps no copy then.  Raises as `stage`."""
+        """See that published bodies have their places for good; the database keeps no copy then.  Raises as `stage`."""
 
     async def load(self, log: Log, wanted: Sequence[Entry]) -> list[bytes | None]:
         """The bodies of entries; None for one that is gone.  What is there may be no record any more."""

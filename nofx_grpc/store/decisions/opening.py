@@ -10,6 +10,7 @@ from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import StoreUnavailable
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # not to wait for whom a pipe waits for
 _NO_FOLDER: Final = {errno.ELOOP, errno.ENOTDIR}
 # What the file itself is to blame for; anything else (no descriptor left, a disk that fails) may pass.

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from nofx_grpc.decisions.names import trader_of_folder
-from nofx_grpc.store.decisions.folders import MARK, PENDING, Folders
+from nofx_grpc.store.decisions.folders import PENDING, Folders
+from nofx_grpc.store.decisions.marks import MARK
 
 # A path, why it is passed over, and how many files that is at least.
 PassOver = Callable[[str, str, int], None]

@@ -17,7 +17,7 @@ from nofx_grpc.errors import BackupError
 from nofx_grpc.store import revisions
 from nofx_grpc.store.backend import Backend
 from nofx_grpc.store.bootstrap import unlock
-from nofx_grpc.store.decisions.folders import MARK
+from nofx_grpc.store.decisions.marks import MARK
 from nofx_grpc.store.moving.backups import DATABASE, LOGS, Manifest, check, forget, sync
 from nofx_grpc.store.moving.copy import copy_store
 from nofx_grpc.store.moving.rows import Tell

@@ -1,0 +1,139 @@
+"""Files get their names behind the answers, which wait for the commit only; and for room, where there is none."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from nofx_grpc.store.decisions.folders import Folders
+from nofx_grpc.store.decisions.following import Following
+from nofx_grpc.v1 import decision_logs_pb2 as pb
+from tests.decisions.support import Logs
+
+
+class Disk:
+    """A disk that makes no file durable while it is stuck."""
+
+    def __init__(self) -> None:
+        self.works, self.asked = threading.Event(), threading.Event()
+        self.works.set()
+
+    def get_stuck(self) -> None:
+        self.works.clear()
+        self.asked.clear()
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    disk, make_durable = Disk(), Folders.make_durable
+
+    def slowly(folders: Folders, token: str) -> None:
+        disk.asked.set()
+        assert disk.works.wait(20)
+        make_durable(folders, token)
+
+    monkeypatch.setattr(Folders, "make_durable", slowly)
+    yield disk
+    disk.works.set()
+
+
+def append(logs: Logs, trader_id: str = "t") -> asyncio.Task[pb.Decision]:
+    """An append, past what waits for its file."""
+    request = pb.AppendDecisionRequest(user_id="alice", trader_id=trader_id, decision=pb.Decision(success=True))
+    return asyncio.ensure_future(logs.admin.decision_logs.AppendDecision(request))
+
+
+def named(logs: Logs) -> int:
+    return len(list(logs.root.glob("[tuw]/*.json")))
+
+
+async def test_an_answer_waits_for_no_file(files: Logs, disk: Disk) -> None:
+    made = [await files.append()]
+    disk.get_stuck()
+    made += [await append(files) for _ in range(3)]
+    assert await asyncio.to_thread(disk.asked.wait, 20)
+    assert named(files) == 1
+    assert await files.ids() == [answer.id for answer in reversed(made)]
+    assert (await files.get(made[3].id, view=pb.DECISION_VIEW_RAW)).raw_json
+    disk.works.set()
+    await files.home.publishing.wait()
+    assert named(files) == 4 and list((files.root / ".pending").iterdir()) == []
+
+
+async def test_a_server_ends_when_the_files_have_their_names(files: Logs, disk: Disk) -> None:
+    disk.get_stuck()
+    await append(files)
+    assert await asyncio.to_thread(disk.asked.wait, 20)
+    ending = asyncio.ensure_future(files.service.app.housekeeping.end())
+    await asyncio.sleep(0.2)
+    assert not ending.done()
+    disk.works.set()
+    await ending
+    assert named(files) == 1 and await files.service.rows("SELECT 1 FROM decision_bodies") == []
+
+
+async def test_who_appends_faster_than_the_disk_waits_for_it(
+    files: Logs, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.add_trader("w", "alice")
+    monkeypatch.setattr(files.home.publishing, "_room", asyncio.Semaphore(2))
+    disk.get_stuck()
+    await append(files)
+    await append(files, "u")
+    third = append(files, "w")
+    async with asyncio.timeout(20):
+        while await files.counted("w") == 0:  # noqa: ASYNC110  # what is in another place makes no event
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    assert not third.done(), "there is no room for a third file"
+    disk.works.set()
+    await third
+    await files.home.publishing.wait()
+    assert named(files) == 3
+
+
+async def test_bodies_are_let_go_of_while_others_append(files: Logs) -> None:
+    """Under a load without a pause, too, the database keeps bodies of the last moments only."""
+    await files.add_trader("w", "alice")
+    ended = asyncio.Event()
+
+    async def go_on(trader_id: str) -> None:
+        while not ended.is_set():
+            await append(files, trader_id)
+
+    callers = [asyncio.ensure_future(go_on(trader)) for trader in ("t", "u", "w")]
+    async with asyncio.timeout(20):
+        for _ in range(5):
+            await asyncio.sleep(0.1)
+            await files.home.settle()
+    kept = len(await files.service.rows("SELECT 1 FROM decision_bodies"))
+    ended.set()
+    await asyncio.gather(*callers)
+    assert kept < await files.counted("t")
+
+
+async def test_files_of_our_own_are_not_looked_for(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    await append(files)
+    await files.home.publishing.wait()
+    assert len(await files.ids()) == 1
+    looks = 0
+    look, publish = Following._look_through, Folders.publish
+
+    async def counting(*args: object, **kwargs: object) -> None:
+        nonlocal looks
+        looks += 1
+        await look(*args, **kwargs)  # type: ignore[arg-type]  # as they came
+
+    def slowly(folders: Folders, folder: str, token: str, name: str) -> bool:
+        named = publish(folders, folder, token, name)
+        time.sleep(0.02)
+        return named
+
+    monkeypatch.setattr(Following, "_look_through", counting)
+    monkeypatch.setattr(Folders, "publish", slowly)
+    for _ in range(30):  # the file of one gets its name while the next one is appended
+        await append(files)
+    assert looks == 0
+    assert len(await files.ids()) == 31
