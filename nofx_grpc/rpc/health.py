@@ -13,18 +13,41 @@ from grpc_health.v1 import health_pb2 as pb
 # Quoted: generic in the stubs only.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
-# Who watches needs no credential, and each watch takes memory.
-MOST_WATCHES = 100
-# Of each connection: a client that does nothing wrong has one or two.  A number of all would let a stranger take it: so
-# where there are many of all, each connection has one, and there are no more of these than connections.
-MOST_CHECKS = 32
-MANY_CHECKS = 1024
-# Nor does who asks, and what has come of a question takes memory too: it is not waited for longer than this; where many
-# are waited for already, hardly at all: that of a client that does nothing wrong comes with its headers.
+# Who asks needs no credential, and each call takes memory until its answers are read.  A limit of all would let a
+# stranger take it: so where there are many of all, each connection has one, and there are no more of these than
+# connections.  A client that does nothing wrong has one or two.
+MOST_CHECKS, MANY_CHECKS = 32, 1024  # of a connection, of all
+MOST_WATCHES, MANY_WATCHES = 100, 100
+# What has come of a question takes memory too: it is not waited for longer than this, and where many are waited for
+# already hardly at all: that of a client that does nothing wrong comes with its headers.
 ASKED_WITHIN_SECONDS = 2.0
 ASKED_AT_ONCE_SECONDS = 0.25
 MOST_ASKING = 16
 MOST_ASKED_BYTES = 1024  # the name of a service is shorter; millions of empty ones would take long to parse
+
+
+class Held:
+    """Calls that gRPC is not done with, of each connection and of all."""
+
+    def __init__(self) -> None:
+        self._of: Counter[str] = Counter()
+        self.total = 0
+
+    async def begin(self, context: Context, most: int, many: int, what: str) -> None:
+        """Count a call until it ends; refuse it where its connection has `most`, or one while all have `many`."""
+        peer = context.peer()
+        if self._of[peer] >= (most := most if self.total < many else 1):
+            text = f"this connection has {most} {what} already"
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+        self._of[peer] += 1
+        self.total += 1
+        context.add_done_callback(lambda _: self._end(peer))  # type: ignore[arg-type]  # to the stubs no function fits
+
+    def _end(self, peer: str) -> None:
+        self.total -= 1
+        self._of[peer] -= 1
+        if not self._of[peer]:
+            del self._of[peer]
 
 
 class Health:
@@ -33,8 +56,8 @@ class Health:
     def __init__(self, services: Iterable[str]) -> None:
         self._services = {"", *services}
         self._stopping = asyncio.Event()
-        self._watches = self._asking = self._checking = 0
-        self._checks: Counter[str] = Counter()  # of each connection, until gRPC is done with them
+        self.checks, self.watches = Held(), Held()
+        self._asking = 0
 
     def stop(self) -> None:
         self._stopping.set()
@@ -51,35 +74,19 @@ class Health:
         )
 
     async def check(self, _stream: AsyncIterator[bytes], context: Context) -> pb.HealthCheckResponse:
-        peer = context.peer()
-        if self._checks[peer] >= (most := MOST_CHECKS if self._checking < MANY_CHECKS else 1):
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {most} answers to read already")
-        self._checks[peer] += 1
-        self._checking += 1
-        context.add_done_callback(lambda _: self._checked(peer))  # type: ignore[arg-type]  # to the stubs no function fits
+        await self.checks.begin(context, MOST_CHECKS, MANY_CHECKS, "answers to read")
         name = await self._asked(context)
         if name not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service")
         return self._answer(name)
 
-    def _checked(self, peer: str) -> None:
-        self._checks[peer] -= 1
-        self._checking -= 1
-        if not self._checks[peer]:
-            del self._checks[peer]
-
     async def watch(self, _stream: AsyncIterator[bytes], context: Context) -> None:
+        await self.watches.begin(context, MOST_WATCHES, MANY_WATCHES, "watches")
         name = await self._asked(context)
-        if self._watches >= MOST_WATCHES:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MOST_WATCHES} watches already")
-        self._watches += 1
-        try:
-            if not self._stopping.is_set():
-                await context.write(self._answer(name))
-                await self._stopping.wait()
+        if not self._stopping.is_set():
             await context.write(self._answer(name))
-        finally:
-            self._watches -= 1
+            await self._stopping.wait()
+        await context.write(self._answer(name))
 
     async def _asked(self, context: Context) -> str:
         """The service that is asked for; '' where the client ends the call without a request."""

@@ -176,16 +176,25 @@ async def test_bytes_that_are_no_question_are_refused(service: RunningService) -
     assert refused.value.code() == Code.INVALID_ARGUMENT
 
 
-async def test_strangers_cannot_take_every_call_by_watching(
-    service: RunningService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_strangers_cannot_take_every_watch(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One connection has them all, and one more of it is refused; every other has one, and one only."""
     monkeypatch.setattr(health, "MOST_WATCHES", 2)
-    first, second = watch(service), watch(service)
-    assert [(await call.read()).status for call in (first, second)] == [Status.SERVING, Status.SERVING]
-    assert await watch(service).code() == Code.RESOURCE_EXHAUSTED
-    first.cancel()
-    await asyncio.sleep(0.1)
-    assert (await watch(service).read()).status == Status.SERVING
+    monkeypatch.setattr(health, "MANY_WATCHES", 2)
+    stranger, others = service.anonymous(), [service.anonymous() for _ in range(3)]
+
+    def watch_by(client: Client) -> Any:
+        stub: Any = health_pb2_grpc.HealthStub(client.channel)
+        return stub.Watch(health_pb2.HealthCheckRequest())
+
+    first, second = watch_by(stranger), watch_by(stranger)
+    assert [(await call.read()).status for call in (first, second)] == [Status.SERVING] * 2
+    assert await watch_by(stranger).code() == Code.RESOURCE_EXHAUSTED
+    assert [(await watch_by(client).read()).status for client in others] == [Status.SERVING] * 3
+    assert await watch_by(others[0]).code() == Code.RESOURCE_EXHAUSTED
+    for call in (first, second):
+        call.cancel()
+    await until(lambda: service.app.server._health.watches.total == 3)
+    assert await watch_by(stranger).read()
 
 
 async def test_checks_whose_answers_nobody_reads(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +227,7 @@ async def test_where_many_check_each_connection_has_one(
                     wire.call("/grpc.health.v1.Health/Check")
                 wire.answer(0.5)
             wires[0].call("/grpc.health.v1.Health/Check")
-            return [service.app.server._health._checking, wires[0].answer().count(b"there are 1 answers")]
+            return [service.app.server._health.checks.total, wires[0].answer().count(b"has 1 answers")]
 
     # Three of the first, one of the second until there are four, and one of the third.
     assert await asyncio.to_thread(said) == [5, 1]
