@@ -104,6 +104,8 @@ def adopt(
     else:
         decision_files.show_adopted(settings, path, copied)
         adopt.show(report, settings)
+    if copied is not None:
+        copied.end()
 
 
 @app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

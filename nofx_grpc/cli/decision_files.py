@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from nofx_grpc.app import decision_keeping, inspect_database, open_database, utc_now
-from nofx_grpc.cli.decision_copies import Copying, PassedOver, Report, Tell
+from nofx_grpc.cli.decision_copies import Copying, PassedOver, Report, Tell, read
 from nofx_grpc.cli.progress import bar
 from nofx_grpc.decisions.names import SUFFIX, id_of_file, trader_of_folder
+from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import SettingsError, StartError, StoreUnavailable
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.settings import Settings
@@ -20,9 +21,8 @@ from nofx_grpc.store.decisions.bodies import compress
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.file_home import FileHome
 from nofx_grpc.store.decisions.folders import Folders
-from nofx_grpc.store.decisions.index import Unreadable
 from nofx_grpc.store.decisions.listing import sorted_ids
-from nofx_grpc.store.decisions.reading import read_entry
+from nofx_grpc.store.decisions.reading import entry_in
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.store.decisions.walking import all_folders, count_files
 from nofx_grpc.store.schema import SchemaState
@@ -119,7 +119,7 @@ async def _reindex(keeping: DecisionKeeping, tell: Tell) -> Report:
         except StoreUnavailable as error:
             if not home.folders.is_there():
                 raise
-            passed_over(folder, error.message)
+            passed_over(folder, error.message, unread=True)
 
     for folder in all_folders(home.folders.root, passed_over):
         await reindex_one(folder)
@@ -132,7 +132,7 @@ async def _reindex(keeping: DecisionKeeping, tell: Tell) -> Report:
         now = (await keeping.db.read(logs.find, log.trader_id)).value.log or log
         traders, records, unreadable = traders + 1, records + now.total_cycles, unreadable + count
     counts = {"traders": traders, "records": records, "unreadable_files": unreadable}
-    return Report(counts, passed_over.named)
+    return Report(counts, passed_over.named, passed_over.unread)
 
 
 async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Report:
@@ -140,7 +140,8 @@ async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Repo
     if isinstance(keeping.home, FileHome):
         copied = (await _copy(source, keeping.home, tell)).report()
         indexed = await _reindex(keeping, tell)
-        return Report(copied.counts | indexed.counts, copied.passed_over + indexed.passed_over)
+        unread = copied.unread + indexed.unread
+        return Report(copied.counts | indexed.counts, copied.passed_over + indexed.passed_over, unread)
     total, done, imported = await asyncio.to_thread(count_files, source), 0, 0
     passed_over = PassedOver()
     for folder in all_folders(source.root, passed_over):
@@ -150,8 +151,8 @@ async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Repo
                 passed_over(f"{folder}/{name}", "its name is none of a record, which ends in .json", files=0)
         ids = sorted_ids(source.names(folder))
         while some := list(islice(ids, AT_ONCE)):
-            read = await asyncio.to_thread(_read, source, folder, some, passed_over)
-            new, bodies = [entry for entry, _ in read], [body for _, body in read]
+            found = await asyncio.to_thread(_read, source, folder, some, passed_over)
+            new, bodies = [entry for entry, _ in found], [body for _, body in found]
             if new:
                 imported += (await keeping.db.write(index.add, trader_id, folder, new, (), bodies)).value
             done += len(some)
@@ -159,7 +160,7 @@ async def _import(keeping: DecisionKeeping, source: Folders, tell: Tell) -> Repo
         await settle_all(keeping.db, trader_id)
     tell("decision records", total, total)
     not_imported = total - imported + passed_over.count
-    return Report({"imported": imported, "not_imported": not_imported}, passed_over.named)
+    return Report({"imported": imported, "not_imported": not_imported}, passed_over.named, passed_over.unread)
 
 
 async def _copy(source: Folders, home: FileHome, tell: Tell) -> Copying:
@@ -179,11 +180,14 @@ def _read(source: Folders, folder: str, ids: Sequence[str], passed_over: PassedO
     found = []
     for id in ids:
         name = id + SUFFIX
-        entry = read_entry(source, folder, name)
-        if isinstance(entry, Unreadable):
-            passed_over(f"{folder}/{name}", entry.reason, files=0)  # it is counted with its folder
+        if (there := read(source, folder, name, passed_over, files=0)) is None:  # it is counted with its folder
+            continue
+        try:
+            entry = entry_in(id, *there)
+        except NotARecord as error:
+            passed_over(f"{folder}/{name}", str(error), files=0)
         else:
-            found.append((entry._replace(mtime_ns=0), compress(source.read(folder, name)[1])))
+            found.append((entry._replace(mtime_ns=0), compress(there[1])))
     return found
 
 

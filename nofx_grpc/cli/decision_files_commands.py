@@ -19,9 +19,10 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A directory with
 def _report(done: "Report", *, json: bool) -> None:
     if json:
         print_json(done.as_json())
-        return
-    print(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in done.counts.items()))
-    done.show_passed_over()
+    else:
+        print(", ".join(f"{number} {what.replace('_', ' ')}" for what, number in done.counts.items()))
+        done.show_passed_over()
+    done.end()
 
 
 @app.command("reindex")

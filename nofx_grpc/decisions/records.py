@@ -25,6 +25,10 @@ class NotARecord(ValueError):
     """What is wrong with a file that should be a record."""
 
 
+class NotAllowed(NotARecord):
+    """This process may not read the file."""
+
+
 class Facts(NamedTuple):
     """What the index keeps of a record."""
 

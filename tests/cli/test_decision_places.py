@@ -1,9 +1,12 @@
 """`nofx-grpc decisions import`, `reindex` and `adopt`: whose folder is whose, and what is passed over is named."""
 
 import asyncio
+import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +123,53 @@ def test_adopt_names_what_it_passes_over(tmp_path: Path) -> None:
     count = len(list(SAMPLE.glob("*/*.json"))) + 2
     assert (report["decision_logs"]["copied"], report["decision_logs"]["not_copied"]) == (count, len(passed))
     assert len(report["decision_logs"]["passed_over"]) == len(passed)
+
+
+# A disk that fails, or does not let its reader, at the files whose names say so.
+FAILING = """
+import os, sys
+from nofx_grpc.cli.main import main
+real = os.open
+def fails(path, *args, **kwargs):
+    if str(path).endswith(f"cycle{sys.argv[2]}.json"):
+        raise OSError(int(sys.argv[1]), os.strerror(int(sys.argv[1])))
+    return real(path, *args, **kwargs)
+os.open = fails
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+def with_failing(error: int, cycle: int, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """The command where the file of a cycle cannot be read."""
+    command = [sys.executable, "-c", FAILING, str(error), str(cycle), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("home", ["files", "database"])
+async def test_a_file_that_cannot_be_read_keeps_no_other_from_its_import(tmp_path: Path, home: str, error: int) -> None:
+    async with running_service(tmp_path / "data") as service:
+        env = environment(service.data_dir) | {"NOFX_GRPC_DECISION_LOGS": home}
+    source = tmp_path / "nofx"
+    for cycle in (1, 2, 3):
+        put(source / "t", cycle)
+    done = with_failing(error, 2, "decisions", "import", str(source), "--json", env=env)
+    report = json.loads(done.stdout)
+    came, not_come = ("copied", "not_copied") if home == "files" else ("imported", "not_imported")
+    assert (report[came], report[not_come], done.returncode) == (2, 1, 1)
+    assert len(report["passed_over"]) == 1 and report["passed_over"][0].startswith("t/decision_20251118_100002_cycle2")
+    assert report["passed_over"][0].endswith(f"cannot be read: {os.strerror(error)}")
+    assert done.stderr == "nofx-grpc: 1 of the files or folders could not be read: run the command again once they can be\n"
+    again = run("decisions", "import", str(source), "--json", env=env)
+    assert json.loads(again.stdout)[came] == 1 and (again.returncode, again.stderr) == (0, "")
+
+
+def test_adopt_says_that_a_record_could_not_be_read(tmp_path: Path) -> None:
+    source = tmp_path / "nofx"
+    shutil.copytree(SAMPLE.parent, source)
+    put(source / "decision_logs" / "t", 99)
+    arguments = ("adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json")
+    done = with_failing(errno.EIO, 99, *arguments, env=environment(tmp_path / "data"))
+    assert done.returncode == 1 and "1 of the files or folders could not be read" in done.stderr
+    copied = json.loads(done.stdout)["decision_logs"]
+    assert copied["copied"] == len(list(SAMPLE.glob("*/*.json"))) and copied["not_copied"] == 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from nofx_grpc.decisions.records import NotARecord
+from nofx_grpc.decisions.records import NotAllowed, NotARecord
 from nofx_grpc.errors import StoreUnavailable
 
 DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -43,7 +43,7 @@ def open_file(name: str, directory: int) -> int:
         if error.errno == errno.ELOOP:
             raise NotARecord("it is a symbolic link") from None
         if error.errno in _NO_FILE:
-            raise NotARecord(f"it cannot be read: {error.strerror}") from None
+            raise NotAllowed(f"it cannot be read: {error.strerror}") from None
         raise
 
 

@@ -54,10 +54,14 @@ def read_entry(folders: Folders, folder: str, name: str) -> Entry | Unreadable:
         id = id_of_file(name)
         if id is None:
             raise NotARecord("its name is none of a record, which ends in .json")
-        stamp, data = folders.read(folder, name)
-        return entry_of(id, _facts(data), size=stamp.size, mtime_ns=stamp.changed_ns)
+        return entry_in(id, *folders.read(folder, name))
     except NotARecord as error:
         return Unreadable(shown_name(name), state.size, state.changed_ns, str(error))
+
+
+def entry_in(id: str, stamp: Stamp, data: bytes) -> Entry:
+    """The entry of what is in a file.  Raises NotARecord."""
+    return entry_of(id, _facts(data), size=stamp.size, mtime_ns=stamp.changed_ns)
 
 
 def _facts(data: bytes) -> Facts:
