@@ -159,7 +159,7 @@ async def test_a_file_that_cannot_be_read_keeps_no_other_from_its_import(tmp_pat
     assert (report[came], report[not_come], done.returncode) == (2, 1, 1)
     assert len(report["passed_over"]) == 1 and report["passed_over"][0].startswith("t/decision_20251118_100002_cycle2")
     assert report["passed_over"][0].endswith(f"cannot be read: {os.strerror(error)}")
-    assert done.stderr == "nofx-grpc: 1 of the files or folders could not be read: run the command again once they can be\n"
+    assert done.stderr.startswith("nofx-grpc: 1 of the files or folders could not be read: run the command again")
     again = run("decisions", "import", str(source), "--json", env=env)
     assert json.loads(again.stdout)[came] == 1 and (again.returncode, again.stderr) == (0, "")
 
