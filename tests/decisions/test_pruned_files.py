@@ -10,6 +10,7 @@ import pytest
 
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import Logs
+from tests.support.clock import FakeClock
 from tests.support.service import refused
 
 
@@ -43,8 +44,8 @@ async def test_the_next_owner_of_an_id_gets_no_file_that_could_not_be_deleted(
 
 
 @pytest.mark.parametrize("by", ["publish", "tidy"])
-async def test_what_is_pruned_before_it_has_its_name_gets_none(
-    files: Logs, monkeypatch: pytest.MonkeyPatch, by: str
+async def test_what_is_pruned_before_it_has_its_name_stays_away_and_goes(
+    files: Logs, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, by: str
 ) -> None:
     newest = await files.append()
     link, loop = os.link, asyncio.get_running_loop()
@@ -63,7 +64,10 @@ async def test_what_is_pruned_before_it_has_its_name_gets_none(
             await append_older(files)
         monkeypatch.setattr(os, "link", pruned_first)
         await files.home.tidy()
+    files.home._following._seen.clear()
     assert await files.ids() == [newest.id] and await files.counted() == 1
+    clock.advance(hours=1)
+    await files.home.tidy()
     assert [path.stem for path in (files.root / "t").iterdir()] == [newest.id]
 
 

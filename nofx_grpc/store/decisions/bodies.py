@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
 
 from nofx_grpc.decisions.records import MOST_BYTES
-from nofx_grpc.store.decisions.tables import decision_bodies, decision_logs, decisions
+from nofx_grpc.store.decisions.tables import decision_bodies, decision_logs
 
 LEVEL: Final = 6  # on records of NOFX half their size; 9 gains nothing more
 AS_IT_IS: Final = 0  # for a body that is there for a second only
@@ -29,9 +29,6 @@ _IDS = select(decision_bodies.c.id).where(_OF_LOG, _THESE)
 _DELETE = delete(decision_bodies).where(_OF_LOG, _THESE)
 _LOG_OF_FOLDER = select(decision_logs.c.id).where(decision_logs.c.folder == bindparam("folder"))
 _DELETE_OF_FOLDER = delete(decision_bodies).where(_THESE, decision_bodies.c.log_id.in_(_LOG_OF_FOLDER))
-_IN_FOLDER = select(decisions.c.id).where(
-    decisions.c.id.in_(bindparam("ids", expanding=True)), decisions.c.log_id.in_(_LOG_OF_FOLDER)
-)
 _PLACE = tuple_(decision_bodies.c.log_id, decision_bodies.c.id)
 _WAITING = (
     select(decision_bodies.c.log_id, decision_bodies.c.id, decision_logs.c.folder)
@@ -77,12 +74,7 @@ def forget(connection: Connection, log_id: int, ids: Sequence[str]) -> None:
     connection.execute(_DELETE, {"log_id": log_id, "ids": list(ids)})
 
 
-def forget_named(connection: Connection, named: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Keep bodies no longer whose files have their names for good: ids, by folder.  Those that were pruned before."""
-    pruned: dict[str, list[str]] = {}
+def forget_named(connection: Connection, named: Mapping[str, Sequence[str]]) -> None:
+    """Keep bodies no longer whose files have their names for good: ids, by folder."""
     for folder, ids in named.items():
         connection.execute(_DELETE_OF_FOLDER, {"folder": folder, "ids": list(ids)})
-        there = set(connection.execute(_IN_FOLDER, {"folder": folder, "ids": list(ids)}).scalars())
-        if gone := [id for id in ids if id not in there]:
-            pruned[folder] = gone
-    return pruned

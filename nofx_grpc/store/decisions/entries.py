@@ -63,11 +63,6 @@ _AT = tuple_(*_ORDER)
 _PLACE = tuple_(bindparam("time_ns"), bindparam("id"))
 _SPAN = (decisions.c.time_ns >= bindparam("start"), decisions.c.time_ns <= bindparam("end"))
 _GET = select(*_COLUMNS).where(_OF_LOG, decisions.c.id == bindparam("id"))
-_IS_IN = select(decisions.c.id).where(
-    decisions.c.log_id
-    == select(decision_logs.c.id).where(decision_logs.c.folder == bindparam("folder")).scalar_subquery(),
-    decisions.c.id == bindparam("id"),
-)
 _OF_ID = select(decision_logs.c.folder, *_COLUMNS).where(
     decision_logs.c.id == decisions.c.log_id,
     decisions.c.id == bindparam("id"),
@@ -161,11 +156,6 @@ def get(connection: Connection, log_id: int, id: str) -> Entry | None:
     """The entry of a record."""
     found = connection.execute(_GET, {"log_id": log_id, "id": id}).one_or_none()
     return None if found is None else Entry(*found)
-
-
-def is_in(connection: Connection, folder: str, id: str) -> bool:
-    """Whether the log of a folder has a record."""
-    return connection.execute(_IS_IN, {"folder": folder, "id": id}).one_or_none() is not None
 
 
 def without_body(connection: Connection, id: str) -> list[tuple[str, Entry]]:

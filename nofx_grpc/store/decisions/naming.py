@@ -33,8 +33,6 @@ class Naming:
             logger.warning("decision_not_named", folder=record.folder, id=record.id, error=error.message)
             return False
         await self._db.write(bodies.forget, record.log_id, [record.id])
-        if not (await self._db.read(entries.is_in, record.folder, record.id)).value:  # it was pruned meanwhile
-            await asyncio.to_thread(self._folders.remove, record.folder, [record.id])
         return True
 
     async def see_to_staged(self) -> None:

@@ -60,8 +60,7 @@ class Publishing:
             await asyncio.shield(self._last)
 
     async def settle(self) -> None:
-        """Wait as above, and let go of the bodies whose files have their names for good, and of the files of records
-        that were pruned before.
+        """Wait as above, and let go of the bodies whose files have their names for good.
 
         Raises StoreFull, StoreUnavailable; the bodies stay then.
         """
@@ -69,8 +68,7 @@ class Publishing:
         named, self._named = self._named, {}
         if named:
             await asyncio.to_thread(self._settle_all, list(named))
-            for folder, ids in (await self._db.write(bodies.forget_named, named)).value.items():
-                await asyncio.to_thread(self._folders.remove, folder, ids)
+            await self._db.write(bodies.forget_named, named)
 
     async def _name_all(self) -> None:
         try:
