@@ -16,7 +16,7 @@ from nofx_grpc.services.call import Call
 from nofx_grpc.services.config_changes import Look, Relevant, look
 from nofx_grpc.services.covered import Covered, Seen
 from nofx_grpc.services.feed import Feed
-from nofx_grpc.services.groups import by_size
+from nofx_grpc.services.groups import by_size, size_in_another
 from nofx_grpc.services.watch_messages import MOST_BYTES
 from nofx_grpc.store import audit, revisions, traders
 from nofx_grpc.store import trader_configs as store
@@ -41,12 +41,12 @@ class Batch(NamedTuple):
 
 
 class _Page(NamedTuple):
-    groups: list[list[pb.TraderConfig]]
+    configs: list[pb.TraderConfig]
     last: Key
     more: bool
 
     def __repr__(self) -> str:
-        return f"_Page({len(self.groups)} groups with their secrets, last {self.last})"
+        return f"_Page({len(self.configs)} with their secrets, last {self.last})"
 
 
 class _Chunk(NamedTuple):
@@ -89,14 +89,14 @@ class ConfigStream:
         await self._record(start, f"all traders of {self._user_id}" if self._user_id else "all traders")
         covered, last, more = Covered(), FIRST, True
         while more:
-            (groups, last, more), revision = await self._db.scan(self._page, last)
+            (configs, last, more), revision = await self._db.scan(self._page, last)
             if more:
                 covered.add(last, revision)
             else:
                 covered.add_rest(revision)
-            for group in groups:
-                await self._record_each(revision, [_key_of(config) for config in group])
-                yield Batch(group, [])
+            if configs:
+                await self._record_each(revision, [_key_of(config) for config in configs])
+                yield Batch(configs, [])
         self._seen.add_pages(covered)
 
     async def settle(self) -> AsyncGenerator[Batch, None]:
@@ -193,10 +193,16 @@ class ConfigStream:
     # ---- in a reader thread
 
     def _page(self, connection: Connection, after: Key) -> _Page:
-        page = store.page(connection, self._user_id, after, PAGE)
-        configs = self._wanted(trader_configs.complete(self._envelope, config) for config in page)
-        last = (page[-1].trader.user_id, page[-1].trader.id) if page else after
-        return _Page(list(by_size(configs, MOST_BYTES)), last, len(page) == PAGE)
+        """As many as a message takes: who does not read must not make the server hold more than that."""
+        page, configs, size = store.page(connection, self._user_id, after, PAGE), list[pb.TraderConfig](), 0
+        for config in page:
+            shown = list(self._wanted([trader_configs.complete(self._envelope, config)]))
+            size += sum(map(size_in_another, shown))
+            if configs and size > MOST_BYTES:
+                return _Page(configs, after, more=True)
+            configs += shown
+            after = config.trader.user_id, config.trader.id
+        return _Page(configs, after, more=len(page) == PAGE)
 
     def _read(self, connection: Connection, keys: Iterable[Key], position: int) -> _Chunk:
         revision = revisions.read_state(connection).revision

@@ -27,6 +27,7 @@ from tests.attack.wire import (
     PING,
     RESET,
     SETTINGS,
+    WINDOW,
     Wire,
     frame,
     message,
@@ -150,17 +151,20 @@ async def test_large_messages_that_stop_short_of_their_end(place: Scene, path: s
 # ---- too much at once
 
 
-async def test_a_storm_of_resets(place: Scene) -> None:
-    """Calls that are taken back as soon as they are made, by a token and without one, on several connections."""
+@pytest.mark.parametrize("last", [(RESET, CANCEL), (WINDOW, bytes(4))], ids=["by the client", "by the server"])
+async def test_a_storm_of_resets(place: Scene, last: tuple[int, bytes]) -> None:
+    """Calls that are reset as soon as they are made, or that the server is made to reset, with a token and without."""
     tokens = [place.server.token("viewer").strip(), ""]
 
     def storm() -> None:
         with ExitStack() as stack:
             wires = [stack.enter_context(Wire(place.server.address)) for _ in range(4)]
             for number in range(FLOOD):
-                wire = wires[number % len(wires)]
-                burst = [reset_call(wire, tokens[number % 2]) for _ in range(50)]
-                assert wire.send(b"".join(burst))
+                at = number % len(wires)
+                burst = [reset_call(wires[at], tokens[number // len(wires) % 2], *last) for _ in range(50)]
+                if not wires[at].send(b"".join(burst)):
+                    assert last[0] == WINDOW, "what is no error does not end a connection"
+                    wires[at] = stack.enter_context(Wire(place.server.address))
 
     async with good_client(place) as client:
         await asyncio.to_thread(storm)
@@ -266,10 +270,10 @@ def half_a_message(wire: Wire, path: str, token: str = "") -> None:
     wire.send(frame(DATA, 0, stream, message(b"x", length=1000)))
 
 
-def reset_call(wire: Wire, token: str) -> bytes:
+def reset_call(wire: Wire, token: str, kind: int, payload: bytes) -> bytes:
     stream, wire._next = wire._next, wire._next + 2
     headers = frame(HEADERS, END_HEADERS, stream, wire.block(PATH, token))
-    return headers + frame(DATA, END_STREAM, stream, message(REQUEST)) + frame(RESET, 0, stream, CANCEL)
+    return headers + frame(DATA, END_STREAM, stream, message(REQUEST)) + frame(kind, 0, stream, payload)
 
 
 async def refused(place: Scene, role: str) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from nofx_grpc.services.config_streams import PAGE, ConfigStream
+from nofx_grpc.services.groups import size_in_another
+from nofx_grpc.services.watch_messages import MOST_BYTES
 from nofx_grpc.store import traders
 from nofx_grpc.store.engine import Connection
 from nofx_grpc.v1 import traders_pb2 as pb
@@ -18,19 +20,22 @@ from tests.support.watching import read
 PAGES = 30
 
 
-@pytest.mark.parametrize("engine", ["sqlite"])  # it is the stream that waits, not the store
-async def test_a_reader_that_stops_makes_the_server_stop(
-    service: RunningService, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def make_fleet(service: RunningService, number: int, prompt: str) -> None:
     (id,) = await fleet(service, 1)
 
     def create_many(connection: Connection) -> Any:
         one = traders.resource.get(connection, USER, id)
-        for number in range(PAGES * PAGE - 1):
-            large = dataclasses.replace(one, id=f"t{number}", custom_prompt="x" * 8_000)
-            traders.resource.create(connection, large)
+        for count in range(number - 1):
+            traders.resource.create(connection, dataclasses.replace(one, id=f"t{count}", custom_prompt=prompt))
 
     await service.app.db.write(create_many)
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])  # it is the stream that waits, not the store
+async def test_a_reader_that_stops_makes_the_server_stop(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_fleet(service, PAGES * PAGE, "x" * 8_000)
     pages: list[object] = []
     real = ConfigStream._page
 
@@ -50,3 +55,26 @@ async def test_a_reader_that_stops_makes_the_server_stop(
     async for response in call:
         found += len(response.configs)
     assert found == PAGES * PAGE and len(pages) >= PAGES
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+@pytest.mark.parametrize("runnable_only", [False, True])
+async def test_what_is_read_at_one_time_is_what_one_response_takes(
+    service: RunningService, monkeypatch: pytest.MonkeyPatch, runnable_only: bool
+) -> None:
+    """Whatever the rows hold: it is what an open stream holds as long as its client does not read."""
+    await make_fleet(service, 50, "x" * 60_000)
+    sizes: list[int] = []
+    real = ConfigStream._page
+
+    def measured(self: ConfigStream, connection: Connection, after: Any) -> Any:
+        page = real(self, connection, after)
+        sizes.append(sum(map(size_in_another, page.configs)))
+        return page
+
+    monkeypatch.setattr(ConfigStream, "_page", measured)
+    request = pb.StreamTraderConfigsRequest(runnable_only=runnable_only)
+    responses = [each async for each in service.client("engine").traders.StreamTraderConfigs(request)]
+    ids = [config.trader.id for each in responses for config in each.configs]
+    assert len(ids) == len(set(ids)) == 50
+    assert len(sizes) == 3 and max(sizes) <= MOST_BYTES
