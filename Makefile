@@ -36,7 +36,7 @@ run: setup ## serve on 127.0.0.1:50051, with the data in ./data
 	@$(BIN)/nofx-grpc serve
 
 test: setup ## run the whole test suite, in a process for each core (ARGS="-k name" for a part of it, ARGS="-n0 -s" to see what tests print)
-	$(BIN)/pytest -n logical --dist worksteal $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 watch-torture: setup ## the promises of Watch for long (WATCH_CHANGES=10000 WATCH_SEED=n ARGS="-k replicas"), with kill -9 and cut connections
 	WATCH_CHANGES=$${WATCH_CHANGES:-10000} $(BIN)/pytest -s -o log_cli=false tests/watch/test_torture.py $(ARGS)

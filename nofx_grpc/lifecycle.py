@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import os
 import resource
 import signal
@@ -52,7 +53,12 @@ def protect_process() -> None:
 
 
 async def _serve(settings: Settings, announce: Announce) -> None:
-    await run(settings, stop_on_signals(), lambda address, mtls: announce(settings, address, mtls))
+    def ready(address: str, mtls_address: str) -> None:
+        gc.collect()
+        gc.freeze()  # what the start has made stays: to go through it would hold all calls up for tens of milliseconds
+        announce(settings, address, mtls_address)
+
+    await run(settings, stop_on_signals(), ready)
 
 
 async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str, str], None]) -> None:

@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -7,6 +8,11 @@ import pytest
 
 from tests.support.clock import FakeClock
 from tests.support.service import RunningService, new_postgresql, new_sqlite, running_service
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Three for two cores: a third of the time of a test is waiting, for processes that start and for disks."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

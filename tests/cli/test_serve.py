@@ -121,6 +121,24 @@ def test_memory_and_environment_are_for_root_only() -> None:
     assert ran.stdout.split() == ["1", "0"]
 
 
+_FROZEN = """
+import gc
+from nofx_grpc import lifecycle
+
+async def run(settings, stopping, ready):
+    ready("address", "")
+
+lifecycle.run = run
+lifecycle.serve(None, lambda *_: print(gc.get_freeze_count()))
+"""
+
+
+def test_no_collection_goes_through_what_the_start_has_made() -> None:
+    """That would hold up all calls for tens of milliseconds, now and then."""
+    ran = subprocess.run([sys.executable, "-c", _FROZEN], capture_output=True, text=True, check=True)
+    assert int(ran.stdout) > 10_000
+
+
 def test_plaintext_beyond_loopback_is_refused(data_dir: Path) -> None:
     refused = run("serve", "--listen", "0.0.0.0:0", env=environment(data_dir))
     assert refused.returncode == 3 and refused.stdout == ""
