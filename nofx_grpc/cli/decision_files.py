@@ -15,6 +15,7 @@ from nofx_grpc.decisions.names import SUFFIX, id_of_file, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import SettingsError, StartError, StoreUnavailable
 from nofx_grpc.services.decision_keeping import DecisionKeeping
+from nofx_grpc.services.groups import grouped
 from nofx_grpc.settings import Settings
 from nofx_grpc.store.decisions import entries, index, logs
 from nofx_grpc.store.decisions.bodies import compress
@@ -28,6 +29,7 @@ from nofx_grpc.store.decisions.walking import all_folders, count_files
 from nofx_grpc.store.schema import SchemaState
 
 AT_ONCE: Final = 200
+AT_ONCE_BYTES: Final = 16 * 1024 * 1024  # of bodies that are in memory at one time, or one that is larger
 
 
 def reindex(settings: Settings) -> Report:
@@ -193,23 +195,41 @@ def _read(source: Folders, folder: str, ids: Sequence[str], passed_over: PassedO
 
 async def _export(keeping: DecisionKeeping, target: Folders, tell: Tell) -> Report:
     await keeping.home.open()
-    exported = done = 0
+    exported, done, passed_over = 0, 0, PassedOver()
     async for log in _logs(keeping):
         after = entries.BEFORE_ALL
         while some := (await keeping.db.scan(entries.oldest, log.id, after, AT_ONCE)).value:
-            bodies = await keeping.home.load(log, some)
-            exported += await asyncio.to_thread(_write, target, log.folder, some, bodies)
+            for part in grouped(some, lambda entry: entry.size_bytes, AT_ONCE_BYTES):
+                bodies = await _bodies(keeping, log, part)
+                exported += await asyncio.to_thread(_write, target, log.folder, part, bodies, passed_over)
             after = entries.Key(some[-1].time_ns, some[-1].id)
             done += len(some)
             tell(log.trader_id, done, done)
-    return Report({"exported": exported, "not_exported": done - exported}, [])
+    counts = {"exported": exported, "not_exported": done - exported}
+    return Report(counts, passed_over.named, passed_over.unread)
 
 
-def _write(target: Folders, folder: str, some: Sequence[Entry], bodies: Sequence[bytes | None]) -> int:
+async def _bodies(keeping: DecisionKeeping, log: logs.Log, some: Sequence[Entry]) -> list[bytes | None]:
+    """The bodies of records, None for those that are gone, or cannot be read, which keeps nobody from the others."""
+    try:
+        return await keeping.home.load(log, some)
+    except StoreUnavailable:
+        if len(some) == 1:
+            return [None]
+    return [body for entry in some for body in await _bodies(keeping, log, [entry])]
+
+
+def _write(
+    target: Folders, folder: str, some: Sequence[Entry], bodies: Sequence[bytes | None], passed_over: PassedOver
+) -> int:
+    """How many files were written: those that were not there yet, of the records that have a body."""
     written = 0
     for entry, body in zip(some, bodies, strict=True):
-        if body and not target.has(folder, entry.id + SUFFIX):
-            target.put(folder, entry.id + SUFFIX, body)
+        name = entry.id + SUFFIX
+        if not body:
+            passed_over(f"{folder}/{name}", "it is gone, or cannot be read", unread=True)
+        elif not target.has(folder, name):
+            target.put(folder, name, body)
             written += 1
     return written
 

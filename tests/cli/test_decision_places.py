@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
-from nofx_grpc.cli import decision_files
+from nofx_grpc.cli import decision_files, decision_files_commands
 from nofx_grpc.decisions.names import spelt_folder
 from nofx_grpc.settings import Settings
 from tests.decisions.support import SAMPLE, Logs, record
@@ -125,51 +127,83 @@ def test_adopt_names_what_it_passes_over(tmp_path: Path) -> None:
     assert len(report["decision_logs"]["passed_over"]) == len(passed)
 
 
-# A disk that fails, or does not let its reader, at the files whose names say so.
+def failing(patch: pytest.MonkeyPatch, error: int, cycle: int) -> None:
+    """The file of a cycle cannot be opened."""
+    real = os.open
+
+    def fails(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith(f"cycle{cycle}.json"):
+            raise OSError(error, os.strerror(error))
+        return real(path, *args, **kwargs)
+
+    patch.setattr(os, "open", fails)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("home", ["files", "database"])
+async def test_a_file_that_cannot_be_read_keeps_no_other_from_its_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, error: int
+) -> None:
+    async with running_service(tmp_path / "data") as service:
+        env = {"NOFX_GRPC_DATA_DIR": str(service.data_dir), "NOFX_GRPC_DECISION_LOGS": home}
+    settings, source = Settings.load(None, env), tmp_path / "nofx"
+    ids = [put(source / "t", cycle) for cycle in (1, 2, 3)]
+    came, not_come = ("copied", "not_copied") if home == "files" else ("imported", "not_imported")
+    with monkeypatch.context() as patch:
+        failing(patch, error, 2)
+        report = await asyncio.to_thread(decision_files.import_from, settings, source)
+    assert (report.counts[came], report.counts[not_come], report.unread) == (2, 1, 1)
+    with pytest.raises(typer.Exit) as end:
+        decision_files_commands._report(report, json=True)
+    assert end.value.exit_code == 1
+    [named] = report.passed_over
+    assert named.startswith(f"t/{ids[1]}.json: ") and named.endswith(f"cannot be read: {os.strerror(error)}")
+    report = await asyncio.to_thread(decision_files.import_from, settings, source)
+    assert (report.counts[came], report.unread) == (1, 0)
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES, errno.ENOENT])
+async def test_a_file_that_cannot_be_read_keeps_no_other_from_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    async with running_service(tmp_path / "data") as service:
+        settings = Settings.load(None, {"NOFX_GRPC_DATA_DIR": str(service.data_dir)})
+    ids = [put(service.data_dir / "decision_logs" / "t", cycle) for cycle in (1, 2, 3)]
+    await asyncio.to_thread(decision_files.reindex, settings)
+    failing(monkeypatch, error, 2)
+    report = await asyncio.to_thread(decision_files.export_to, settings, tmp_path / "out")
+    assert (report.counts, report.unread) == ({"exported": 2, "not_exported": 1}, 1)
+    assert report.passed_over == [f"t/{ids[1]}.json: it is gone, or cannot be read"]
+    assert sorted(path.stem for path in (tmp_path / "out" / "t").iterdir()) == [ids[0], ids[2]]
+
+
+# The command, where the file of cycle 99 cannot be read.
 FAILING = """
 import os, sys
 from nofx_grpc.cli.main import main
 real = os.open
 def fails(path, *args, **kwargs):
-    if str(path).endswith(f"cycle{sys.argv[2]}.json"):
-        raise OSError(int(sys.argv[1]), os.strerror(int(sys.argv[1])))
+    if str(path).endswith("cycle99.json"):
+        raise OSError(5, os.strerror(5))
     return real(path, *args, **kwargs)
 os.open = fails
-sys.exit(main(sys.argv[3:]))
+sys.exit(main())
 """
 
 
-def with_failing(error: int, cycle: int, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """The command where the file of a cycle cannot be read."""
-    command = [sys.executable, "-c", FAILING, str(error), str(cycle), *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
-
-
-@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES])
-@pytest.mark.parametrize("home", ["files", "database"])
-async def test_a_file_that_cannot_be_read_keeps_no_other_from_its_import(tmp_path: Path, home: str, error: int) -> None:
-    async with running_service(tmp_path / "data") as service:
-        env = environment(service.data_dir) | {"NOFX_GRPC_DECISION_LOGS": home}
-    source = tmp_path / "nofx"
-    for cycle in (1, 2, 3):
-        put(source / "t", cycle)
-    done = with_failing(error, 2, "decisions", "import", str(source), "--json", env=env)
-    report = json.loads(done.stdout)
-    came, not_come = ("copied", "not_copied") if home == "files" else ("imported", "not_imported")
-    assert (report[came], report[not_come], done.returncode) == (2, 1, 1)
-    assert len(report["passed_over"]) == 1 and report["passed_over"][0].startswith("t/decision_20251118_100002_cycle2")
-    assert report["passed_over"][0].endswith(f"cannot be read: {os.strerror(error)}")
-    assert done.stderr.startswith("nofx-grpc: 1 of the files or folders could not be read: run the command again")
-    again = run("decisions", "import", str(source), "--json", env=env)
-    assert json.loads(again.stdout)[came] == 1 and (again.returncode, again.stderr) == (0, "")
-
-
-def test_adopt_says_that_a_record_could_not_be_read(tmp_path: Path) -> None:
+def test_adopt_says_by_its_exit_code_that_not_all_could_be_read(tmp_path: Path) -> None:
     source = tmp_path / "nofx"
     shutil.copytree(SAMPLE.parent, source)
     put(source / "decision_logs" / "t", 99)
-    arguments = ("adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json")
-    done = with_failing(errno.EIO, 99, *arguments, env=environment(tmp_path / "data"))
-    assert done.returncode == 1 and "1 of the files or folders could not be read" in done.stderr
+    command = ("adopt", str(source / "config.db"), "--env-file", str(source / "env"), "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", FAILING, *command],
+        env=environment(tmp_path / "data"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    told = "nofx-grpc: 1 of the files or folders could not be read: run the command again once they can be\n"
+    assert (done.returncode, done.stderr) == (1, told)
     copied = json.loads(done.stdout)["decision_logs"]
-    assert copied["copied"] == len(list(SAMPLE.glob("*/*.json"))) and copied["not_copied"] == 1
+    assert (copied["copied"], copied["not_copied"]) == (len(list(SAMPLE.glob("*/*.json"))), 1)

@@ -24,7 +24,6 @@ from nofx_grpc.store.decisions.opening import DIRECTORY, FILE, NEW, enter, no_ve
 PENDING: Final = ".pending"
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}  # of file systems without hard links
-_CHUNK: Final = 1024 * 1024
 
 
 class Stamp(NamedTuple):
@@ -126,7 +125,8 @@ class Folders:
     def publish(self, folder: str, token: str, name: str) -> bool:
         """Give a staged file its name, which is not durable yet; whether it got it.
 
-        What has the name already stays, and the staged file goes.
+        What has the name already stays, and the staged file goes.  Where there are no hard links, something that takes
+        the name between the look and the step is replaced.
         """
         with _explained(), self._opened(PENDING) as pending, self._opened(folder, make=True) as directory:
             try:

@@ -57,7 +57,6 @@ _FIND = select(_traders.c.user_id.label("trader_user_id"), *_LOG_COLUMNS).select
         decision_logs.c.trader_id == _wanted.c.trader_id,
     )
 )
-_OWNER = select(_traders.c.user_id).where(_traders.c.id == bindparam("trader_id"))
 _ALL = select(*_LOG_COLUMNS).where(decision_logs.c.trader_id > bindparam("after")).order_by(decision_logs.c.trader_id)
 _ALL = _ALL.limit(bindparam("limit"))
 _TAKEN = select(func.count()).where(
