@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from nofx_grpc.store.decisions import following
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.file_home import FileHome
 from nofx_grpc.store.decisions.folders import Folders
@@ -105,6 +106,7 @@ async def test_a_file_that_cannot_be_opened_for_now_is_a_record_still(
             raise OSError(error, os.strerror(error))
         return real(path, *args, **kwargs)
 
+    monkeypatch.setattr(following, "_RETRY_SECONDS", 0.0)
     with monkeypatch.context() as patch:
         patch.setattr(os, "open", fails)
         refusal = await refused(files.get(made.id), *UNAVAILABLE)
@@ -113,6 +115,27 @@ async def test_a_file_that_cannot_be_opened_for_now_is_a_record_still(
         assert await files.counted() == 1
     assert len(await files.ids()) == 2 and (await files.get(made.id)).id == made.id
     assert not (await files.page()).HasField("unreadable_files")
+
+
+async def test_a_file_that_cannot_be_read_for_now_is_not_tried_at_each_call(
+    files: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = files.put("decision_20251118_100000_cycle9.json", record(cycle=9))
+    real, tries = os.open, 0
+
+    def fails(path: Any, *args: Any, **kwargs: Any) -> int:
+        nonlocal tries
+        if str(path) == came.name:
+            tries += 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", fails)
+    monkeypatch.setattr(following, "_RETRY_SECONDS", 1000.0)
+    for _ in range(3):
+        assert await files.ids() == [] and tries == 1
+    other = files.put("decision_20251118_100001_cycle10.json", record(cycle=10))
+    assert await files.ids() == [other.stem] and tries == 2
 
 
 async def test_a_record_that_gets_its_name_while_it_is_looked_for_is_found(

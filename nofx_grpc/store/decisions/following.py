@@ -31,6 +31,7 @@ AT_ONCE: Final = 500  # files that are read, and entries that are written, at on
 # After this long a folder is looked through even if its time says that nothing came: a file that came at the very
 # moment of one of our own is not to be seen in it.
 _TRUST_SECONDS: Final = 600.0
+_RETRY_SECONDS: Final = 1.0  # for files that cannot be read for now: a disk that fails takes its time at each try
 # A large folder that changes all the time is not looked through all the time: of 10,000 names about once a second.
 _SMALL: Final = 1000
 _REST_SECONDS_PER_NAME: Final = 0.0001
@@ -131,7 +132,7 @@ class Following:
         await settle_all(self._db, trader_id)
         now = time.monotonic()
         rest = look.count * _REST_SECONDS_PER_NAME if look.count > _SMALL else 0.0
-        until = now + (_TRUST_SECONDS if look.is_whole else rest)
+        until = now + (_TRUST_SECONDS if look.is_whole else max(rest, _RETRY_SECONDS))
         self._seen[folder] = Seen(mtime or 0, look.unreadable, until, now + rest)
 
     def _mtime(self, folder: str) -> int | None:
