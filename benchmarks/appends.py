@@ -4,7 +4,9 @@
 
 In each round the same process writes plain files, durable with their names (write, fsync, rename, fsync of the
 directory), then files with write and fsync alone, then appends as many records of the same size through a server, one
-after the other.  What is told is of all rounds: medians, and how many appends there were for each plain file.
+after the other; at last it appends as many for 32 traders at one time.  What is told is of all rounds: medians, and how
+many appends there were for each plain file.  Where many files were deleted just before, ext4 takes long to make new
+ones: BENCH_DIR says where to work.
 """
 
 import os
@@ -14,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from nofx_grpc.v1 import (
 
 ROOT = Path(__file__).parents[1]
 PROMPT = "what the market did, at some length; " * 60
-START_SECONDS, WARM_UP = 60, 50
+START_SECONDS, WARM_UP, CALLERS = 60, 50, 32
 
 
 def main(rounds: int, records: int, database_url: str) -> None:
@@ -56,16 +59,22 @@ def main(rounds: int, records: int, database_url: str) -> None:
 def measure(channel: grpc.Channel, data_dir: Path, rounds: int, records: int, cpu: Callable[[], float]) -> None:
     token = (data_dir / "tokens" / "admin").read_text()
     metadata = (("authorization", f"Bearer {token}"),)
-    make_trader(channel, metadata)
+    make_traders(channel, metadata, ["t", *(f"t{number}" for number in range(CALLERS))])
     append = decision_logs_pb2_grpc.DecisionLogsStub(channel).AppendDecision
     decision = pb.Decision(success=True, input_prompt=PROMPT)
     plain = Plain(data_dir.parent / "plain", append_bytes(append, metadata, decision))
 
-    def append_one(number: int) -> None:
+    def append_one(number: int, trader_id: str = "t") -> None:
         append(
-            pb.AppendDecisionRequest(user_id="default", trader_id="t", request_id=f"r{number}", decision=decision),
+            pb.AppendDecisionRequest(
+                user_id="default", trader_id=trader_id, request_id=f"{trader_id}-{number}", decision=decision
+            ),
             metadata=metadata,
         )
+
+    def append_some(trader_number: int) -> None:
+        for number in range(rounds * records // CALLERS):
+            append_one(number, f"t{trader_number}")
 
     kinds = {"file with its name": plain.named, "write and fsync": plain.synced, "append": append_one}
     took: dict[str, list[float]] = {name: [] for name in kinds}
@@ -77,12 +86,18 @@ def measure(channel: grpc.Channel, data_dir: Path, rounds: int, records: int, cp
             took[name] += [timed(work, number) for number in range(start, start + records)]
     used = (cpu() - used) / (rounds * records)
     appends = took["append"]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(CALLERS) as callers:
+        list(callers.map(append_some, range(CALLERS)))
+    together = rounds * records // CALLERS * CALLERS / (time.perf_counter() - started)
     for name, times in took.items():
         ratio = (
             f"{sum(times) / sum(appends):.2f}, of medians {statistics.median(times) / statistics.median(appends):.2f}"
         )
         print(f"{name}: median {statistics.median(times):.2f} ms, mean {statistics.mean(times):.2f} ms; rate {ratio}")
     print(f"CPU of the server for each append: {used * 1000:.2f} ms")
+    plain_rate = 1000 / statistics.mean(took["write and fsync"])
+    print(f"{CALLERS} traders: {together:.0f} a second, {together / plain_rate:.2f} of one file after the other")
 
 
 def timed(work: Callable[[int], None], number: int) -> float:
@@ -128,7 +143,7 @@ class Plain:
             os.fsync(file.fileno())
 
 
-def make_trader(channel: grpc.Channel, metadata: Any) -> None:
+def make_traders(channel: grpc.Channel, metadata: Any, ids: list[str]) -> None:
     exchanges_pb2_grpc.ExchangesStub(channel).CreateExchange(
         exchanges_pb2.CreateExchangeRequest(
             user_id="default", exchange_id="x", exchange=exchanges_pb2.Exchange(name="X", type="cex")
@@ -140,9 +155,10 @@ def make_trader(channel: grpc.Channel, metadata: Any) -> None:
         metadata=metadata,
     )
     trader = traders_pb2.Trader(name="T", ai_model_id="m", exchange_id="x", initial_balance=1)
-    traders_pb2_grpc.TradersStub(channel).CreateTrader(
-        traders_pb2.CreateTraderRequest(user_id="default", trader_id="t", trader=trader), metadata=metadata
-    )
+    for id in ids:
+        traders_pb2_grpc.TradersStub(channel).CreateTrader(
+            traders_pb2.CreateTraderRequest(user_id="default", trader_id=id, trader=trader), metadata=metadata
+        )
 
 
 if __name__ == "__main__":
