@@ -13,6 +13,7 @@ from tests.attack.scene import Scene, scene
 from tests.attack.wire import DATA, END_HEADERS, END_STREAM, HEADERS, Wire, frame
 
 GET, CHECK = "/nofx_grpc.v1.Exchanges/GetExchange", "/grpc.health.v1.Health/Check"
+WHO = {"health": (CHECK, ""), "viewer": (GET, "viewer"), "nobody": (GET, "")}
 MIB = 1024 * 1024
 MOST_GROWTH_KIB = 320 * 1024
 CALLS = 30  # of each of some connections: fewer than one connection of health may have
@@ -40,9 +41,6 @@ def throw(one: Wire, path: str, token: str, message: bytes) -> None:
     parts = [message[start : start + 16_000] for start in range(0, len(message), 16_000)]
     for part in parts:
         one.send(frame(DATA, END_STREAM if part is parts[-1] else 0, stream, part))
-
-
-WHO = {"health": (CHECK, ""), "viewer": (GET, "viewer"), "nobody": (GET, "")}
 
 
 @pytest.mark.parametrize(("path", "role"), WHO.values(), ids=WHO)
