@@ -968,8 +968,8 @@ class PruneDecisionsRequest(_message.Message):
     keep_bytes: _builtins.int
     """Leaves records of at most so many bytes together."""
     everything: _builtins.bool
-    """Deletes all records, the newest too, and whose they were is forgotten: the next user who has a trader of this id may
-    record. Only of a trader that does not exist (any more); excludes the limits.
+    """Deletes all records, the newest and broken files of records too, and whose they were is forgotten: the next user who
+    has a trader of this id may record. Only of a trader that does not exist (any more); excludes the limits.
     """
     dry_run: _builtins.bool
     """Deletes nothing, and answers as if it had."""

@@ -8,7 +8,10 @@ from typing import Any
 import grpc
 import pytest
 
+from nofx_grpc.services import decision_pruning
+from nofx_grpc.store.decisions import pruning
 from nofx_grpc.v1 import decision_logs_pb2 as pb
+from tests.decisions.removals import Two
 from tests.decisions.support import Logs
 from tests.support.clock import FakeClock
 from tests.support.service import refused
@@ -41,6 +44,25 @@ async def test_the_next_owner_of_an_id_gets_no_file_that_could_not_be_deleted(
     await files.add_trader("t", "bob")
     begun = await files.append("t", "bob")
     assert await files.ids("t", "bob") == [begun.id]
+
+
+async def test_everything_is_broken_files_too(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, _ = two
+    monkeypatch.setattr(pruning, "AT_ONCE", 2)
+    monkeypatch.setattr(decision_pruning, "AT_ONCE", 2)
+    await files.append()
+    await files.home.settle()
+    broken = [files.put(f"decision_20251118_10000{n}_cycle{n}.json", b'{"timestamp": ') for n in range(4)]
+    other = files.put("notes.txt", b"somebody's")
+    assert (await files.page()).unreadable_files.count == 5
+    await files.prune(keep_count=1)
+    assert all(path.exists() for path in broken), "a limit is one of records"
+    await files.service.execute("DELETE FROM traders WHERE id = 't'")
+    assert (await files.prune(everything=True)).deleted_count == 1
+    assert list((files.root / "t").iterdir()) == [other]
+    await files.add_trader("t", "bob")
+    for logs in two:
+        assert (await logs.page("t", "bob")).unreadable_files.count == 1
 
 
 @pytest.mark.parametrize("by", ["publish", "tidy"])

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
-from nofx_grpc.decisions.names import SUFFIX, cycle_of
+from nofx_grpc.decisions.names import SUFFIX, cycle_of, id_of_file
 from nofx_grpc.errors import FailedPrecondition, NotFound
 from nofx_grpc.store import revisions
 from nofx_grpc.store.decisions import bodies, entries, logs, positions, removed
@@ -51,6 +51,11 @@ _UNREADABLE_AMONG = select(
 _COUNT_UNREADABLE = select(func.count()).select_from(unreadable_decisions).where(_UNREADABLE_OF_LOG)
 _FORGET_UNREADABLE = delete(unreadable_decisions).where(
     _UNREADABLE_OF_LOG, unreadable_decisions.c.name.in_(bindparam("names", expanding=True))
+)
+_BROKEN = (
+    select(unreadable_decisions.c.name)
+    .where(_UNREADABLE_OF_LOG, unreadable_decisions.c.name.endswith(SUFFIX, autoescape=True))
+    .limit(bindparam("limit"))
 )
 _INSERT_UNREADABLE = insert(unreadable_decisions)
 
@@ -148,6 +153,13 @@ def remove(connection: Connection, log_id: int, ids: Sequence[str]) -> Counts:
 def forget_unreadable(connection: Connection, log_id: int, names: Sequence[str]) -> None:
     """Forget files that are gone."""
     connection.execute(_FORGET_UNREADABLE, {"log_id": log_id, "names": list(names)})
+
+
+def take_broken(connection: Connection, log_id: int, limit: int) -> list[str]:
+    """Forget files that are no records, but are named as some; the ids that these would have."""
+    names = connection.execute(_BROKEN, {"log_id": log_id, "limit": limit}).scalars().all()
+    forget_unreadable(connection, log_id, names)
+    return [id for name in names if (id := id_of_file(name)) is not None]
 
 
 def unreadable(connection: Connection, log_id: int, limit: int) -> tuple[int, list[Unreadable]]:

@@ -34,7 +34,7 @@ class Pruned:
     deleted_bytes: int = 0
     remaining_count: int = 0
     remaining_bytes: int = 0
-    ids: list[str] = field(default_factory=list)  # of the deleted, where it is no plan
+    ids: list[str] = field(default_factory=list)  # of the deleted, and of broken files, where it is no plan
     last: Key | None = None  # of them
 
     def take(self, entry: Entry) -> None:
@@ -55,6 +55,8 @@ def prune(connection: Connection, trader_id: str, limits: Limits, *, in_files: b
         if chosen.last is not None:
             positions.keep_before(connection, log.id, chosen.last)
         index.remove(connection, log.id, chosen.ids)
+        if limits.newest_too:  # a file that is broken is no next owner's record once it is mended
+            chosen.ids += index.take_broken(connection, log.id, AT_ONCE - len(chosen.ids))
         if in_files:
             removed.note(connection, log.id, chosen.ids)
     return chosen
