@@ -10,6 +10,7 @@ import pytest
 
 from nofx_grpc.decisions import records
 from nofx_grpc.store.decisions import reading
+from nofx_grpc.store.decisions.logs import find
 from tests.decisions.support import Logs, record
 from tests.support.clock import FakeClock
 from tests.support.service import refused, running_service
@@ -99,6 +100,21 @@ async def test_a_file_that_is_damaged_is_told_of_by_a_stream(files: Logs) -> Non
     response = await stream.read()
     assert response.synced and not response.decisions and response.unreadable_files.count == 1
     stream.cancel()
+
+
+async def test_what_is_found_damaged_while_a_file_gets_its_name_is_watched(files: Logs) -> None:
+    path = files.put(NAME, record())
+    good = files.put("decision_20251118_100001_cycle2.json", record(2))
+    assert len(await files.ids()) == 2
+    path.write_bytes(b"{")
+    with files.home._following.own_change("t"):
+        files.put("decision_20251118_100002_cycle3.json", record(3))
+        log = (await files.service.app.db.read(find, "t")).value.log
+        assert log is not None
+        await files.home.reread(log, [path.stem])
+    assert await files.ids() == [good.stem], "what is done in the block is not looked for"
+    path.write_text('{"timestamp": "2025-11-18T10:00:00Z", "success": true}')
+    assert path.stem in await files.ids()
 
 
 async def test_names_that_are_no_text_are_told_of_once(files: Logs) -> None:

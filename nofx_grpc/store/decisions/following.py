@@ -95,7 +95,7 @@ class Following:
             seen = self._seen.get(folder)
             was_up_to_date = seen is not None and self._mtime(folder) == seen.mtime
             yield
-            if was_up_to_date and seen is not None:
+            if was_up_to_date and (seen := self._seen.get(folder)) is not None:  # others note what they have found
                 self._seen[folder] = seen._replace(mtime=self._mtime(folder) or 0)
 
     def has_changed(self, folder: str) -> bool:
