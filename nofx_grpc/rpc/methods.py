@@ -65,6 +65,11 @@ class GatedMethod:
         self._rule = Rule.of(method)
         self._reader = RequestReader(method, gate.limits.request_bytes)
         self._answer_type = GetMessageClass(method.output_type)
+        # The readers of the store are few, and serve who comes first: nobody may come first with hundreds.  Writes are
+        # committed together, and so are the records of reveals.
+        self._waits_its_turn = (
+            self._rule.changes_nothing and self._rule.permission not in REVEALS and self._name not in _LONG
+        )
 
     async def unary(self, _stream: AsyncIterator[bytes], context: Context) -> bytes:
         call = self._call(context)
@@ -72,7 +77,8 @@ class GatedMethod:
             in_flight = await self._admit(call, context, stream=False)
             request = await self._receive(call, context, in_flight)
             with self._opened(call, context, has_end=True) if self._name in _LONG else nullcontext():
-                answer: Message = await self._behavior(request, call)
+                async with in_flight.usage.reading if self._waits_its_turn else nullcontext():
+                    answer: Message = await self._behavior(request, call)
             return self._finish(call, context, answer, in_flight)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)

@@ -35,6 +35,7 @@ class UsageLimits:
     calls_of_all: int = 1024
     calls: int = 768
     streams: int = 512
+    reads: int = 8  # that are under way; further ones wait for these, and not before those of others
     unread_bytes: int = 64 * 1024 * 1024
     reveals_per_second: int = 200
     reveals_at_once: int = 10_000
@@ -46,6 +47,7 @@ class Usage:
 
     reveals: float
     at: float
+    reading: Semaphore
     calls: int = 0
     streams: int = 0
     unread: int = 0
@@ -120,7 +122,9 @@ class Usages:
     def _new(self, principal: str) -> Usage:
         if len(self._of) >= _MOST_IDLE:
             self._forget_idle()
-        usage = self._of[principal] = Usage(self._limits.reveals_at_once, self._monotonic())
+        usage = self._of[principal] = Usage(
+            self._limits.reveals_at_once, self._monotonic(), Semaphore(self._limits.reads)
+        )
         return usage
 
     def _forget_idle(self) -> None:

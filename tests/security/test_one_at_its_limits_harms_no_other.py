@@ -12,7 +12,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from nofx_grpc.errors import RateLimited
 from nofx_grpc.rpc import usage
 from nofx_grpc.rpc.usage import UsageLimits, Usages
-from nofx_grpc.v1 import exchanges_pb2, system_config_pb2, watch_pb2
+from nofx_grpc.store import beta_codes
+from nofx_grpc.store.beta_codes import Stats
+from nofx_grpc.v1 import beta_codes_pb2, exchanges_pb2, system_config_pb2, traders_pb2, watch_pb2
 from tests.attack.wire import DATA, END_STREAM, INITIAL_WINDOW, Wire, frame, message, setting
 from tests.support.service import RunningService, refusal_of, refused, running_service
 from tests.support.watching import Watching, create_exchange, named, until
@@ -92,6 +94,25 @@ async def test_reveals_of_one_principal(tmp_path: Path, database_env: dict[str, 
         assert all(each.retry_seconds and each.retry_seconds <= 1 for each in refusals)
         await other.system_config.AccessSystemSecret(JWT)
         await one.exchanges.GetExchange(BINANCE)
+
+
+async def test_reads_that_take_long(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for hundreds of them waits for the first ones; others wait for a few."""
+    viewer, engine, read = service.client("viewer"), service.client("engine"), []
+
+    def takes_long(_: Any) -> Any:
+        time.sleep(0.03)
+        read.append(1)
+        return Stats(0, 0)
+
+    monkeypatch.setattr(beta_codes, "count", takes_long)
+    stats = beta_codes_pb2.GetBetaCodeStatsRequest()
+    calls = [asyncio.ensure_future(viewer.beta_codes.GetBetaCodeStats(stats)) for _ in range(100)]
+    await until(lambda: service.app.gate.usages._calls == len(calls) - len(read) and read)
+    before = len(read)
+    await engine.traders.ListTraders(traders_pb2.ListTradersRequest())
+    assert len(read) - before < 50
+    assert len(await asyncio.gather(*calls)) == len(read) == 100
 
 
 def test_calls_are_counted_until_they_end() -> None:
