@@ -208,7 +208,6 @@ def usage_limits(settings: Settings) -> UsageLimits:
         calls_of_all=settings.max_concurrent_rpcs,
         calls=share(settings.max_calls_per_principal, settings),
         streams=share(settings.max_streams_per_principal, settings),
-        reads=max(1, settings.database_pool_size * 3 // 4),
         reveals_per_second=share(settings.reveals_per_second, settings),
         reveals_at_once=share(settings.reveals_at_once, settings),
     )

@@ -103,6 +103,7 @@ class Gate:
     def begin(self, call: Call, context: Context, *, stream: bool) -> InFlight:
         """Count a call of its principal until gRPC is done with it.  Raises RateLimited."""
         in_flight = self.usages.begin(call.identity.principal, stream=stream)
+        call.turn = in_flight.usage.scanning
         context.add_done_callback(lambda _: in_flight.end())  # type: ignore[arg-type]  # to the stubs no function fits
         return in_flight
 

@@ -29,6 +29,7 @@ logger = structlog.get_logger(__name__)
 
 _RESET_SECONDS = 0.1
 _AT_ONCE_SECONDS = 0.01
+_LONG_READ_SECONDS = 0.25
 _STORED = "what was stored of the upload stays, and it is safe to begin anew"
 _GUESSED_AT = "/nofx_grpc.v1.BetaCodes/ValidateBetaCode"  # it needs no LOGIN, but counts by end user like those that do
 
@@ -65,11 +66,6 @@ class GatedMethod:
         self._rule = Rule.of(method)
         self._reader = RequestReader(method, gate.limits.request_bytes)
         self._answer_type = GetMessageClass(method.output_type)
-        # The readers of the store are few, and serve who comes first: nobody may come first with hundreds.  Writes are
-        # committed together, and so are the records of reveals.
-        self._waits_its_turn = (
-            self._rule.changes_nothing and self._rule.permission not in REVEALS and self._name not in _LONG
-        )
 
     async def unary(self, _stream: AsyncIterator[bytes], context: Context) -> bytes:
         call = self._call(context)
@@ -77,8 +73,7 @@ class GatedMethod:
             in_flight = await self._admit(call, context, stream=False)
             request = await self._receive(call, context, in_flight)
             with self._opened(call, context, has_end=True) if self._name in _LONG else nullcontext():
-                async with in_flight.usage.reading if self._waits_its_turn else nullcontext():
-                    answer: Message = await self._behavior(request, call)
+                answer: Message = await self._answer(request, call, context)
             return self._finish(call, context, answer, in_flight)
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the client as it is
             await self._gate.fail(call, context, error)
@@ -132,6 +127,14 @@ class GatedMethod:
         if self._rule.permission in REVEALS:
             in_flight.reveal()
         return request
+
+    async def _answer(self, request: Message, call: Call, context: Context) -> Message:
+        """What the handler answers.  Where it only reads, and that took long, whose it is is asked again."""
+        began = time.monotonic()
+        answer: Message = await self._behavior(request, call)
+        if self._rule.changes_nothing and time.monotonic() - began > _LONG_READ_SECONDS:
+            await self._identify(call, context)
+        return answer
 
     async def _requests(self, context: Context, in_flight: InFlight) -> AsyncIterator[Message]:
         """Those of an upload.  Raises DeadlineExceeded where one is long in coming, and what is wrong with it."""

@@ -20,6 +20,9 @@ _RETRY_SECONDS = 1.0
 _MOST_ARRIVING = 32
 # Apart from these, since tools keep a stream of reflection open with nothing to ask, and uploads may pause.
 _MOST_REFLECTING = _MOST_UPLOADING = 16
+# The threads that read many rows are two, and serve who comes first: nobody may come first with hundreds.  More than
+# the threads, so that whoever is alone is no slower for it.
+_MOST_SCANNING = 4
 # How long a response of a stream waits until those of its principal's other streams have been read, where these are the
 # most already: many streams that are told of one thing write all at once, however fast each is read.
 ROOM_SECONDS = 10.0
@@ -35,7 +38,6 @@ class UsageLimits:
     calls_of_all: int = 1024
     calls: int = 768
     streams: int = 512
-    reads: int = 8  # that are under way; further ones wait for these, and not before those of others
     unread_bytes: int = 64 * 1024 * 1024
     reveals_per_second: int = 200
     reveals_at_once: int = 10_000
@@ -47,7 +49,6 @@ class Usage:
 
     reveals: float
     at: float
-    reading: Semaphore
     calls: int = 0
     streams: int = 0
     unread: int = 0
@@ -55,6 +56,7 @@ class Usage:
     waiting: int = 0  # of those that wait until there are fewer
     arriving: Semaphore = field(default_factory=lambda: Semaphore(_MOST_ARRIVING))
     reflecting: Semaphore = field(default_factory=lambda: Semaphore(_MOST_REFLECTING))
+    scanning: Semaphore = field(default_factory=lambda: Semaphore(_MOST_SCANNING))
     uploading: Semaphore = field(default_factory=lambda: Semaphore(_MOST_UPLOADING))
 
 
@@ -122,9 +124,7 @@ class Usages:
     def _new(self, principal: str) -> Usage:
         if len(self._of) >= _MOST_IDLE:
             self._forget_idle()
-        usage = self._of[principal] = Usage(
-            self._limits.reveals_at_once, self._monotonic(), Semaphore(self._limits.reads)
-        )
+        usage = self._of[principal] = Usage(self._limits.reveals_at_once, self._monotonic())
         return usage
 
     def _forget_idle(self) -> None:

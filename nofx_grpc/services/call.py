@@ -6,7 +6,9 @@ the request id, the revision that it was answered at) is done here, so that no h
 
 import hashlib
 import hmac
+from asyncio import Semaphore
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -56,6 +58,7 @@ class Call:
     user_id: str = ""  # the user that the request names
     end_user: str = ""  # the address of whoever wants to log in, where the caller tells it
     repeat_within: timedelta | None = None  # how long a repeat gets the first answer, if not as long as it is kept
+    turn: Semaphore | None = field(default=None, repr=False)  # of those of its principal that scan
     revision: int = field(default=0, init=False)  # what `nofx-revision` tells the client
 
     async def read(
@@ -75,8 +78,9 @@ class Call:
     async def scan(
         self, convert: Callable[[R], M], fn: Callable[Concatenate[Connection, P], R], *args: P.args, **kwargs: P.kwargs
     ) -> M:
-        """Answer from many rows; reading and converting happen off the event loop."""
-        value, self.revision = await self.db.scan(lambda connection: convert(fn(connection, *args, **kwargs)))
+        """Answer from many rows; reading and converting happen off the event loop, a few at a time for a principal."""
+        async with self.turn or nullcontext():
+            value, self.revision = await self.db.scan(lambda connection: convert(fn(connection, *args, **kwargs)))
         return value
 
     async def write(

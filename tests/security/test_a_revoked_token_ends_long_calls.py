@@ -1,6 +1,7 @@
 """What takes minutes ends within a second of its token, between two portions: nothing is half done."""
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -10,10 +11,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from nofx_grpc.services import audit_trail, keys
 from nofx_grpc.services.decision_keeping import DecisionKeeping
-from nofx_grpc.store import audit_prune, tokens
-from nofx_grpc.v1 import audit_pb2, decision_logs_pb2, keys_pb2
+from nofx_grpc.store import audit_prune, beta_codes, tokens
+from nofx_grpc.v1 import audit_pb2, beta_codes_pb2, decision_logs_pb2, keys_pb2
 from tests.support.clock import FakeClock
 from tests.support.service import RunningService, refused
+from tests.support.watching import until
 
 Code = grpc.StatusCode
 
@@ -90,3 +92,20 @@ async def test_pruning_leaves_a_log_that_is_proven(
     monkeypatch.undo()
     assert (await client.admin.PruneAudit(request)).pruned_count > 50
     assert (await client.admin.VerifyAudit(audit_pb2.VerifyAuditRequest())).ok
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])
+async def test_a_read_that_took_long_is_not_answered(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be it that it waited for others: only who may still read is told."""
+    release = threading.Event()
+    monkeypatch.setattr(beta_codes, "count", lambda _: release.wait(30) and beta_codes.Stats(0, 0))
+    secret = await service.make_token("viewer")
+    client = service.client(token=secret)
+    call = client.beta_codes.GetBetaCodeStats(beta_codes_pb2.GetBetaCodeStatsRequest())
+    refusal = asyncio.ensure_future(refused(call, Code.UNAUTHENTICATED, "UNAUTHENTICATED"))
+    await until(lambda: service.app.gate.usages._calls)
+    await service.app.db.write(tokens.revoke, secret[-8:])
+    await asyncio.sleep(1.1)  # as long as a token is remembered
+    assert not refusal.done()
+    release.set()
+    assert (await refusal).text == "the token was revoked"
