@@ -17,6 +17,7 @@ from nofx_grpc.rpc.tls import TlsMaterial
 from nofx_grpc.services.call import Identity
 
 _REMEMBERED = 10_000
+_MOST_SIGNERS = 8  # that a client may send with its certificate and are looked at
 # What the parser says of certificates, or extensions, that TLS took and it does not.
 _UNREADABLE = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
@@ -95,19 +96,18 @@ def vouched_for_until(chain: list[x509.Certificate], authorities: tuple[x509.Cer
     """Until when a chain of certificates, which TLS has verified before, leads to one of these authorities; None if it
     does not.
 
-    That is when the first one on the way expires; of several that have signed the same, the one that lasts longest.
+    That is when the first one on the way expires; of several ways (an authority that was renewed, or cross-signed) the
+    one that lasts longest counts.
     """
-    certificate, *signers = chain
-    until = certificate.not_valid_after_utc
-    for _ in range(len(chain)):
-        if ends := [by.not_valid_after_utc for by in authorities if _signed(certificate, by)]:
-            return min(until, max(ends))
-        signed_by = [by for by in signers if _is_authority(by) and _signed(certificate, by)]
-        if not signed_by:
-            return None
-        certificate = max(signed_by, key=lambda by: by.not_valid_after_utc)
-        until = min(until, certificate.not_valid_after_utc)
-    return None
+    path = [chain[0], *[by for by in chain[1 : 1 + _MOST_SIGNERS] if _is_authority(by)]]
+    roots = [[by.not_valid_after_utc for by in authorities if _signed(each, by)] for each in path]
+    signers = [[n for n, by in enumerate(path) if n and by is not each and _signed(each, by)] for each in path]
+    until: list[datetime | None] = [None] * len(path)
+    for _ in path:  # as many times as the longest way has steps
+        for number, each in enumerate(path):
+            ends = [*roots[number], *[end for signer in signers[number] if (end := until[signer]) is not None]]
+            until[number] = min(each.not_valid_after_utc, max(ends)) if ends else None
+    return until[0]
 
 
 def _signed(certificate: x509.Certificate, by: x509.Certificate) -> bool:

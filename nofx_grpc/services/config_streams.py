@@ -24,7 +24,8 @@ from nofx_grpc.store.engine import Connection
 from nofx_grpc.store.trader_configs import FIRST, Key
 from nofx_grpc.v1 import traders_pb2 as pb
 
-PAGE = 100  # configurations that are read at one time
+PAGE = 100  # configurations that are read at one time, at most
+FIRST_PAGE = 25
 CHUNK = 50  # configurations that one audit record names
 PATIENCE = 3  # rounds in which others may write between an audit record and the read that follows it
 
@@ -78,6 +79,7 @@ class ConfigStream:
         self._relevant = Relevant(selection.user_id)
         self._seen = Seen()
         self._position = 0  # all changes up to this revision have been sent
+        self._rows = min(FIRST_PAGE, PAGE)  # that the next page reads: about as many as a message has taken
 
     def resume(self, revision: int) -> None:
         """Begin with a client that knows the state of this revision."""
@@ -194,15 +196,18 @@ class ConfigStream:
 
     def _page(self, connection: Connection, after: Key) -> _Page:
         """As many as a message takes: who does not read must not make the server hold more than that."""
-        page, configs, size = store.page(connection, self._user_id, after, PAGE), list[pb.TraderConfig](), 0
-        for config in page:
-            shown = list(self._wanted([trader_configs.complete(self._envelope, config)]))
+        rows = store.page(connection, self._user_id, after, self._rows)
+        full, configs, size = len(rows) == self._rows, list[pb.TraderConfig](), 0
+        for number, row in enumerate(rows):
+            shown = list(self._wanted([trader_configs.complete(self._envelope, row)]))
             size += sum(map(size_in_another, shown))
             if configs and size > MOST_BYTES:
+                self._rows = number + 1
                 return _Page(configs, after, more=True)
             configs += shown
-            after = config.trader.user_id, config.trader.id
-        return _Page(configs, after, more=len(page) == PAGE)
+            after = row.trader.user_id, row.trader.id
+        self._rows = min(2 * self._rows, PAGE)
+        return _Page(configs, after, more=full)
 
     def _read(self, connection: Connection, keys: Iterable[Key], position: int) -> _Chunk:
         revision = revisions.read_state(connection).revision

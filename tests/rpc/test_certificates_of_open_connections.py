@@ -171,6 +171,17 @@ def test_a_chain_ends_with_the_first_of_it() -> None:
     assert vouched_for_until([leaf], (signer, renewed)) == later
 
 
+def test_of_two_that_have_signed_the_same_one_may_lead_nowhere() -> None:
+    """A cross-signed authority, in whatever order the client sends it, and with whatever else."""
+    root, other, between = Authority("root"), Authority("other"), Authority("between")
+    between.pair = root.issue(common_name="between", authority=True, lifetime=HOUR / 2)
+    leaf, signer, authority = between.workload("x").certificate, between.pair.certificate, root.pair.certificate
+    crossed = renew(signer, other, signer.not_valid_after_utc + HOUR / 4)
+    for signers in ([signer, crossed], [crossed, signer], [crossed, signer, authority, other.pair.certificate]):
+        assert vouched_for_until([leaf, *signers], (authority,)) == signer.not_valid_after_utc
+    assert vouched_for_until([leaf, crossed, other.pair.certificate], (authority,)) is None
+
+
 def renew(certificate: x509.Certificate, by: Authority, until: datetime) -> x509.Certificate:
     """The same name and key for longer."""
     builder = x509.CertificateBuilder(

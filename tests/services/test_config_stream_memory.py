@@ -9,7 +9,7 @@ import pytest
 from nofx_grpc.services.config_streams import PAGE, ConfigStream
 from nofx_grpc.services.groups import size_in_another
 from nofx_grpc.services.watch_messages import MOST_BYTES
-from nofx_grpc.store import traders
+from nofx_grpc.store import trader_configs, traders
 from nofx_grpc.store.engine import Connection
 from nofx_grpc.v1 import traders_pb2 as pb
 from tests.support.mirrors import fleet
@@ -65,7 +65,14 @@ async def test_what_is_read_at_one_time_is_what_one_response_takes(
     """Whatever the rows hold: it is what an open stream holds as long as its client does not read."""
     await make_fleet(service, 50, "x" * 60_000)
     sizes: list[int] = []
-    real = ConfigStream._page
+    rows: list[int] = []
+    real, real_rows = ConfigStream._page, trader_configs.page
+
+    def counted(*arguments: Any) -> Any:
+        rows.append(len(found := real_rows(*arguments)))
+        return found
+
+    monkeypatch.setattr(trader_configs, "page", counted)
 
     def measured(self: ConfigStream, connection: Connection, after: Any) -> Any:
         page = real(self, connection, after)
@@ -77,4 +84,6 @@ async def test_what_is_read_at_one_time_is_what_one_response_takes(
     responses = [each async for each in service.client("engine").traders.StreamTraderConfigs(request)]
     ids = [config.trader.id for each in responses for config in each.configs]
     assert len(ids) == len(set(ids)) == 50
-    assert len(sizes) == 3 and max(sizes) <= MOST_BYTES
+    assert max(sizes) <= MOST_BYTES
+    # A response takes 17, the first one 18: 25 rows are read for it, and then one more than the last one has taken.
+    assert rows == [25, 19, 15]
