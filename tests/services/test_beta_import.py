@@ -93,17 +93,14 @@ async def test_an_upload_that_stalls_ends_and_holds_up_nobody(tmp_path: Path, da
         assert answer == pb.ImportBetaCodesResponse(imported_count=500, duplicate_count=1000)
 
 
-async def test_an_upload_may_take_longer_than_each_of_its_messages(
-    tmp_path: Path, database_env: dict[str, str]
-) -> None:
-    env = database_env | {"NOFX_GRPC_MAX_REQUEST_SECONDS": "2"}
-    async with running_service(tmp_path / "data", env=env) as service:
+async def test_an_upload_may_take_longer_than_each_of_its_messages(tmp_path: Path) -> None:
+    async with running_service(tmp_path / "data", env={"NOFX_GRPC_MAX_REQUEST_SECONDS": "4"}) as service:
         call: Any = service.client().beta_codes.ImportBetaCodes()
-        for number in range(6):
+        for number in range(9):
             await call.write(pb.ImportBetaCodesRequest(data=b"CODE%d\n" % number))
             await asyncio.sleep(0.5)
         await call.done_writing()
-        assert (await call).imported_count == 6
+        assert (await call).imported_count == 9
 
 
 async def test_nothing_imports_nothing(service: RunningService) -> None:
