@@ -36,6 +36,7 @@ logger = structlog.get_logger(__name__)
 
 PERIOD_SECONDS = 60.0
 SETTLE_SECONDS = 1.0
+LAST_FILES_SECONDS = 3.0
 # Each batch is a write of its own, so that those who wait to write wait for one batch at most.
 AT_ONCE = 200
 REGISTRATIONS_AT_ONCE = 20
@@ -108,11 +109,15 @@ class Housekeeping:
         await self._try("decisions", retain(self.decisions, self.retention))
 
     async def end(self) -> None:
-        """Do what is left at the end of the process."""
-        await self._try("appended_decisions", self._settled())
+        """Do what is left at the end of the process; files that a slow disk leaves are for the next start."""
         await self.note_used_tokens()
         await self._try("refusals", self._record_left_out())
         await self._write("processes", processes.check_out, self.process)
+        try:
+            async with asyncio.timeout(LAST_FILES_SECONDS):
+                await self._try("appended_decisions", self._settled())
+        except TimeoutError:
+            logger.warning("decision_files_left", reason="the disk is slow: the next start gives them their names")
 
     async def compact(self) -> None:
         """Forget the changes that nobody can ask for any more, but none that a stream needs."""

@@ -53,12 +53,7 @@ def protect_process() -> None:
 
 
 async def _serve(settings: Settings, announce: Announce) -> None:
-    def ready(address: str, mtls_address: str) -> None:
-        gc.collect()
-        gc.freeze()  # what the start has made stays: to go through it would hold all calls up for tens of milliseconds
-        announce(settings, address, mtls_address)
-
-    await run(settings, stop_on_signals(), ready)
+    await run(settings, stop_on_signals(), lambda address, mtls: announce(settings, address, mtls))
 
 
 async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str, str], None]) -> None:
@@ -72,6 +67,8 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[str,
             background(app.housekeeping.settle(), "settling"),
             background(keep_looking(app.files), "reloading"),
         ]
+        gc.collect()
+        gc.freeze()  # what the start has made stays: to go through it would hold all calls up for tens of milliseconds
         logger.info("serving", address=address, mtls_address=app.server.mtls_address, revision=app.db.revision)
         ready(address, app.server.mtls_address)
         await stopping.wait()

@@ -12,7 +12,8 @@ from tests.support.service import RunningService, new_postgresql, new_sqlite, ru
 
 def pytest_xdist_auto_num_workers() -> int:
     """Three for two cores: a third of the time of a test is waiting, for processes that start and for disks."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
+    told = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return int(told) if told else max(1, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

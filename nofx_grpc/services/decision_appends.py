@@ -25,7 +25,6 @@ from nofx_grpc.store.decisions.index import Appended
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 
-_MOST_LEFT: Final = 10_000  # logs
 _NAMEABLE: Final = range(2**63)  # nanoseconds since 1970 that the index can hold
 
 
@@ -57,7 +56,6 @@ class Appends:
     def __init__(self, keeping: DecisionKeeping) -> None:
         self._keeping = keeping
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._left: dict[str, logs.Owned] = {}  # logs as they were after an append, the last one last
 
     async def append(self, request: pb.AppendDecisionRequest, call: Call) -> pb.Decision:
         """Append a record, and return it as kept, without its long texts.
@@ -91,7 +89,8 @@ class Appends:
         any more.
         """
         home, trader_id = self._keeping.home, request.trader_id
-        owned = await self._owned(request.user_id, trader_id)
+        owned = (await self._keeping.db.read(logs.find, trader_id)).value
+        index.check_owner(owned, request.user_id, trader_id)
         prepared = await asyncio.to_thread(self._prepare_if_current, request.decision, owned)
         if prepared is None:
             owned = await home.refresh(trader_id, owned)
@@ -119,26 +118,9 @@ class Appends:
             await home.discard(staged)
             return answer
         await home.publish(folder, draft.entry.id, staged)
-        self._remember(trader_id, owned._replace(log=appended.log._replace(last_cycle=draft.entry.cycle_number)))
         if appended.unsettled:
             await settle_all(self._keeping.db, trader_id)
         return answer
-
-    async def _owned(self, user_id: str, trader_id: str) -> logs.Owned:
-        """The log, as this process has left it if it was the last to append: the commit sees whether it was.
-
-        Raises NotFound, FailedPrecondition.
-        """
-        owned = self._left.pop(trader_id, None)
-        if owned is None or owned.owner != user_id:
-            owned = (await self._keeping.db.read(logs.find, trader_id)).value
-        index.check_owner(owned, user_id, trader_id)
-        return owned
-
-    def _remember(self, trader_id: str, owned: logs.Owned) -> None:
-        if len(self._left) >= _MOST_LEFT:
-            del self._left[next(iter(self._left))]
-        self._left[trader_id] = owned
 
     def _prepare_if_current(self, decision: pb.Decision, owned: logs.Owned) -> Prepared | None:
         """As `_prepare`, if the log has all that came from elsewhere: a change of threads less."""

@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.home import Staged
 from nofx_grpc.v1 import decision_logs_pb2 as pb
@@ -176,6 +177,19 @@ async def test_what_is_refused_leaves_nothing(files: Logs) -> None:
         await refused(call, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
     await files.append(request_id="r")
     assert list((files.root / ".pending").iterdir()) == []
+
+
+async def test_a_repeat_is_answered_where_its_spare_file_cannot_be_deleted(
+    files: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise StoreUnavailable("a disk that fails")
+
+    made = await files.append(request_id="r")
+    monkeypatch.setattr(Folders, "discard", fails)
+    assert await files.append(request_id="r") == made
+    refusal = files.append(request_id="r", error_message="another")
+    await refused(refusal, grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
 
 
 async def test_who_goes_away_leaves_nothing_half_done(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,7 +209,8 @@ async def test_a_name_that_power_loss_takes_away_comes_back(files: Logs) -> None
     written = path.read_bytes()
     path.unlink()
     files.home._following._seen.clear()  # as a new process has it
-    assert await files.append(request_id="r") == made
+    assert await files.append(request_id="r") == made and await files.ids() == [made.id]
+    await files.home.tidy()
     assert path.read_bytes() == written and await files.ids() == [made.id]
 
 

@@ -13,8 +13,9 @@ from tests.support.service import running_service
 
 
 async def test_records_of_the_database_become_files(
-    tmp_path: Path, clock: FakeClock, database_env: dict[str, str]
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("nofx_grpc.store.decisions.file_home._AT_START", 0)
     in_database = database_env | {"NOFX_GRPC_DECISION_LOGS": "database"}
     async with running_service(tmp_path / "data", clock=clock, env=in_database) as service:
         logs = await Logs.of(service)

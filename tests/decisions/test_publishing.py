@@ -4,13 +4,17 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.following import Following
+from nofx_grpc.store.decisions.publishing import Publishing
 from nofx_grpc.v1 import decision_logs_pb2 as pb
-from tests.decisions.support import Logs
+from tests.decisions.support import Logs, record
+from tests.support.clock import FakeClock
+from tests.support.service import running_service
 
 
 class Disk:
@@ -94,6 +98,54 @@ async def test_who_appends_faster_than_the_disk_waits_for_it(
     assert named(files) == 3
 
 
+async def test_a_slow_disk_holds_up_no_end(files: Logs, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nofx_grpc.housekeeping.LAST_FILES_SECONDS", 0.2)
+    disk.get_stuck()
+    await append(files)
+    await files.service.app.housekeeping.end()
+    assert named(files) == 0
+
+
+async def test_what_has_no_file_gets_it_before_a_server_serves(
+    tmp_path: Path, clock: FakeClock, database_env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So files are numbered without a gap, too, whenever servers are killed."""
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = await Logs.of(service)
+        with monkeypatch.context() as patch:
+            patch.setattr(Folders, "publish", lambda *_: False)
+            made = [(await logs.append()).id for _ in range(3)]
+        assert named(logs) == 0
+    async with running_service(tmp_path / "data", clock=clock, env=database_env) as service:
+        logs = Logs(service, service.client("admin"))
+        assert sorted(path.stem for path in (logs.root / "t").iterdir()) == sorted(made)
+
+
+async def test_an_error_of_any_kind_strands_nobody(files: Logs, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Publishing, "_made_durable", lambda *_: 1 / 0)
+        first = await files.append()
+    await files.append()
+    await files.home.settle()
+    assert named(files) == 1
+    await files.home.tidy()
+    assert named(files) == 2 and (files.root / "t" / f"{first.id}.json").exists()
+
+
+async def test_files_are_made_durable_several_at_one_time(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nofx_grpc.store.decisions.publishing._COMPANY_SECONDS", 1.0)
+    together = threading.Barrier(2, timeout=20)
+    make_durable = Folders.make_durable
+
+    def with_others(folders: Folders, token: str) -> None:
+        together.wait()
+        make_durable(folders, token)
+
+    monkeypatch.setattr(Folders, "make_durable", with_others)
+    await asyncio.gather(*(files.append(trader) for trader in ("t", "u")))
+    assert named(files) == 2
+
+
 async def test_bodies_are_let_go_of_while_others_append(files: Logs) -> None:
     """Under a load without a pause, too, the database keeps bodies of the last moments only."""
     await files.add_trader("w", "alice")
@@ -115,9 +167,7 @@ async def test_bodies_are_let_go_of_while_others_append(files: Logs) -> None:
 
 
 async def test_files_of_our_own_are_not_looked_for(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    await append(files)
-    await files.home.publishing.wait()
-    assert len(await files.ids()) == 1
+    """Nor of a new trader, nor once another's file was found: a look is one, whatever is named meanwhile."""
     looks = 0
     look, publish = Following._look_through, Folders.publish
 
@@ -135,5 +185,12 @@ async def test_files_of_our_own_are_not_looked_for(files: Logs, monkeypatch: pyt
     monkeypatch.setattr(Folders, "publish", slowly)
     for _ in range(30):  # the file of one gets its name while the next one is appended
         await append(files)
-    assert looks == 0
-    assert len(await files.ids()) == 31
+    assert looks <= 3  # of a folder that is not there yet, and once it is
+    await files.home.publishing.wait()
+    files.put("decision_20251118_100000_cycle99.json", record(cycle=99))
+    looks = 0
+    assert (await append(files)).cycle_number == 100
+    for _ in range(30):
+        await append(files)
+    assert looks <= 2
+    assert len(await files.ids()) == 62

@@ -7,6 +7,7 @@ appears whole, for its content is durable before it gets its name.
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,7 +27,7 @@ from nofx_grpc.store.decisions.publishing import Nameless, Publishing
 from nofx_grpc.store.decisions.removing import Removing
 from nofx_grpc.store.engine import Database
 
-AT_ONCE: Final = 200  # bodies that are seen to at one time, though not held
+_AT_START: Final = 1000  # records; as many as a process that was killed may have left, at most, and no more
 _STALE: Final = timedelta(hours=1)  # no append takes so long from its file to its name
 
 logger = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ class FileHome:
     def __init__(self, db: Database, folders: Folders, clock: Callable[[], datetime]) -> None:
         self._db, self.folders, self._clock = db, folders, clock
         self._naming = Naming(db, folders)
-        self._following = Following(db, folders, self._naming)
+        self._following = Following(db, folders)
         self._removing = Removing(db, folders)
         self.publishing = Publishing(db, folders, self._following)
 
@@ -48,6 +49,7 @@ class FileHome:
         await directory.check(self._db, self.folders)
         try:
             await self._naming.see_to_staged()
+            await self._naming.see_to_all(_AT_START)
         except (NofxError, OSError) as error:  # a directory that is read-only is served
             logger.warning("staged_files_not_named", error=str(error))
 
@@ -86,7 +88,8 @@ class FileHome:
         await self.publishing.put(Nameless(folder, id, staged.token))
 
     async def discard(self, staged: Staged) -> None:
-        await asyncio.to_thread(self.folders.discard, staged.token)
+        with suppress(NofxError):  # what stays is deleted after an hour
+            await asyncio.to_thread(self.folders.discard, staged.token)
 
     async def settle(self) -> None:
         await self.publishing.settle()
@@ -142,11 +145,7 @@ class FileHome:
         """Give files to the records whose bodies still wait in the database, be it that the database was their home;
         delete what was staged and never committed, and what is left of the files of pruned records.
         """
-        done, after = 0, (0, "")
-        while waiting := (await self._db.scan(bodies.waiting, after, AT_ONCE)).value:
-            for record in waiting:
-                done += await self._naming.see_to(record)
-            after = waiting[-1].log_id, waiting[-1].id
+        done = await self._naming.see_to_all()
         done += await self._removing.forget(self._clock() - _STALE)
         stale = await asyncio.to_thread(self.folders.staged_before, _STALE.total_seconds())
         for token in stale:

@@ -18,11 +18,9 @@ from weakref import WeakValueDictionary
 from nofx_grpc.decisions.names import SUFFIX, cycle_of, id_of_file
 from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.store.decisions import bodies, entries, index, logs
-from nofx_grpc.store.decisions.bodies import Waiting
 from nofx_grpc.store.decisions.entries import AFTER_ALL
 from nofx_grpc.store.decisions.folders import Folders, Stamp
 from nofx_grpc.store.decisions.listing import sorted_ids
-from nofx_grpc.store.decisions.naming import Naming
 from nofx_grpc.store.decisions.reading import read_entries, shown_name, stamp_of
 from nofx_grpc.store.decisions.settling import settle_all
 from nofx_grpc.store.engine import Database
@@ -37,7 +35,6 @@ _SMALL: Final = 1000
 _REST_SECONDS_PER_NAME: Final = 0.0001
 # Files that are no records, and may be mended; more of them are seen when others come or go.
 _MOST_WATCHED: Final = 1000
-_MOST_NAMED: Final = 20  # more than killed processes leave: the database was their home, and tidying up takes its time
 
 Tell = Callable[[int], None]
 
@@ -54,11 +51,13 @@ class Seen(NamedTuple):
 class Following:
     """Brings the index in step with folders."""
 
-    def __init__(self, db: Database, folders: Folders, naming: Naming) -> None:
-        self._db, self._folders, self._naming = db, folders, naming
+    def __init__(self, db: Database, folders: Folders) -> None:
+        self._db, self._folders = db, folders
         self._seen: dict[str, Seen] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._own = Lock()  # while this process changes a folder, for an instant, nobody asks whether it has changed
+        self._changing: set[str] = set()  # folders that this process is changing right now
+        self._moves: dict[str, dict[int, int]] = {}  # of folders that are looked through: their times, changed by us
+        self._noting = Lock()  # of what threads note here; nobody waits for a disk with it
 
     async def refresh(self, trader_id: str, folder: str) -> bool:
         """Look through a folder if it may have changed; whether it may have."""
@@ -80,7 +79,7 @@ class Following:
     async def reread(self, trader_id: str, folder: str, log_id: int, ids: Sequence[str]) -> None:
         """Read anew the files of records that are in the index, and are none any more."""
         async with self._locks.setdefault(trader_id, asyncio.Lock()):
-            look = _Look(self._db, self._folders, self._naming, trader_id, folder, log_id)
+            look = _Look(self._db, self._folders, trader_id, folder, log_id)
             await look.at_damaged(log_id, ids)
             if not look.is_whole:
                 self._seen.pop(folder, None)
@@ -91,17 +90,26 @@ class Following:
     @contextmanager
     def own_change(self, folder: str) -> Iterator[None]:
         """What is done to the folder in this block need not be looked for; not on the event loop."""
-        with self._own:
-            seen = self._seen.get(folder)
-            was_up_to_date = seen is not None and self._mtime(folder) == seen.mtime
+        before = self._mtime(folder)
+        self._changing.add(folder)
+        try:
             yield
-            if was_up_to_date and (seen := self._seen.get(folder)) is not None:  # others note what they have found
-                self._seen[folder] = seen._replace(mtime=self._mtime(folder) or 0)
+        finally:
+            after = self._mtime(folder)
+            if before is not None and after is not None:
+                self._note_move(folder, before, after)
+            self._changing.discard(folder)
+
+    def _note_move(self, folder: str, before: int, after: int) -> None:
+        with self._noting:
+            if (moves := self._moves.get(folder)) is not None:
+                moves[before] = after
+            if (seen := self._seen.get(folder)) is not None and seen.mtime == before:
+                self._seen[folder] = seen._replace(mtime=after)
 
     def has_changed(self, folder: str) -> bool:
         """Whether a folder is to be looked through; not on the event loop."""
-        with self._own:
-            seen, mtime, now = self._seen.get(folder), self._mtime(folder), time.monotonic()
+        (seen, mtime), now = self._state(folder), time.monotonic()
         if seen is None or mtime is None or now > seen.until:
             return True
         if mtime != seen.mtime:
@@ -111,6 +119,15 @@ class Following:
             for name, stamp in seen.unreadable.items()
         )
 
+    def _state(self, folder: str) -> tuple[Seen | None, int | None]:
+        """A folder as it was seen, and its time now; what this process is changing is as good as done."""
+        while True:
+            seen, mtime = self._seen.get(folder), self._mtime(folder)
+            if seen is not None and folder in self._changing:
+                return seen, seen.mtime
+            if seen is self._seen.get(folder):
+                return seen, mtime
+
     async def _look_through(
         self, trader_id: str, folder: str, tell: Tell = lambda files: None, *, thorough: bool = False
     ) -> None:
@@ -118,12 +135,13 @@ class Following:
 
         Raises StoreUnavailable if the directory of all folders is missing: a disk that is not there has lost nothing.
         """
+        self._moves[folder] = {}
         mtime = await asyncio.to_thread(self._mtime, folder)
         if mtime is None and not self._folders.is_there():
             raise StoreUnavailable("the directory of the decision logs is missing")
         log = (await self._db.read(logs.find, trader_id)).value.log
         log_id = None if log is None else log.id
-        look = _Look(self._db, self._folders, self._naming, trader_id, folder, log_id, tell, thorough=thorough)
+        look = _Look(self._db, self._folders, trader_id, folder, log_id, tell, thorough=thorough)
         look.trusts = not thorough and folder in self._seen
         await look.at_records()
         await look.at_others()
@@ -133,7 +151,11 @@ class Following:
         now = time.monotonic()
         rest = look.count * _REST_SECONDS_PER_NAME if look.count > _SMALL else 0.0
         until = now + (_TRUST_SECONDS if look.is_whole else max(rest, _RETRY_SECONDS))
-        self._seen[folder] = Seen(mtime or 0, look.unreadable, until, now + rest)
+        with self._noting:
+            moves = self._moves.pop(folder)
+            while mtime in moves:
+                mtime = moves.pop(mtime)
+            self._seen[folder] = Seen(mtime or 0, look.unreadable, until, now + rest)
 
     def _mtime(self, folder: str) -> int | None:
         try:
@@ -149,7 +171,6 @@ class _Look:
         self,
         db: Database,
         folders: Folders,
-        naming: Naming,
         trader_id: str,
         folder: str,
         log_id: int | None,
@@ -157,7 +178,7 @@ class _Look:
         *,
         thorough: bool = False,
     ) -> None:
-        self._db, self._folders, self._naming, self._tell, self._thorough = db, folders, naming, tell, thorough
+        self._db, self._folders, self._tell, self._thorough = db, folders, tell, thorough
         self._trader_id, self._folder, self._log_id = trader_id, folder, log_id
         self.count = 0  # of files that can hold records
         # Whether files that were no records, and are the same, are none still: another user may be this process now.
@@ -231,16 +252,12 @@ class _Look:
         self._tell(len(there))
 
     async def _gone(self, missing: list[str]) -> list[str]:
-        """The records that are gone for good, of those that had no file when the names were read.
-
-        One whose body waits in the database gets its file now, before a later one does, or got it meanwhile.
+        """The records that are gone for good, of those that had no file when the names were read: one whose body waits
+        in the database has none yet, or got it meanwhile.
         """
         if self._log_id is None or not missing:
             return []
         waiting = (await self._db.scan(bodies.among, self._log_id, missing)).value
-        if len(waiting) <= _MOST_NAMED:
-            for id in sorted(waiting):
-                await self._naming.see_to(Waiting(self._log_id, id, self._folder))
         names = [id + SUFFIX for id in missing if id not in waiting]
         return [name.removesuffix(SUFFIX) for name in await asyncio.to_thread(self._missing, names)]
 

@@ -1,6 +1,7 @@
 """Files for records whose bodies wait in the database: of a process that was killed, or because it was their home."""
 
 import asyncio
+from typing import Final
 
 import structlog
 
@@ -13,6 +14,8 @@ from nofx_grpc.store.decisions.entries import entry_of
 from nofx_grpc.store.decisions.folders import PENDING, Folders
 from nofx_grpc.store.engine import Database
 
+_AT_ONCE: Final = 200  # bodies that are seen to at one time, though not held
+
 logger = structlog.get_logger(__name__)
 
 
@@ -22,7 +25,19 @@ class Naming:
     def __init__(self, db: Database, folders: Folders) -> None:
         self._db, self._folders = db, folders
 
-    async def see_to(self, record: Waiting) -> bool:
+    async def see_to_all(self, at_most: int | None = None) -> int:
+        """Give files to records whose bodies wait, in the order of their ids, or to about so many; how many got one."""
+        done, seen, after = 0, 0, (0, "")
+        while at_most is None or seen < at_most:
+            waiting = (await self._db.scan(bodies.waiting, after, _AT_ONCE)).value
+            if not waiting:
+                break
+            for record in waiting:
+                done += await self._see_to(record)
+            seen, after = seen + len(waiting), (waiting[-1].log_id, waiting[-1].id)
+        return done
+
+    async def _see_to(self, record: Waiting) -> bool:
         """Whether the record has its file for good now; its body is not kept any more then."""
         kept = (await self._db.scan(bodies.some, record.log_id, [record.id])).value.get(record.id)
         if kept is None:
