@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from nofx_grpc.store.decisions import following, reading, removing
+from nofx_grpc.store.decisions import looking, reading, removing
 from nofx_grpc.store.decisions import removed as removed_decisions
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.logs import Log
@@ -79,7 +79,7 @@ async def test_a_look_that_read_a_file_before_it_was_pruned_does_not_take_it_up(
             asyncio.run_coroutine_threadsafe(prune(), loop).result(20)
         return found
 
-    monkeypatch.setattr(following, "read_entries", then_pruned)
+    monkeypatch.setattr(looking, "read_entries", then_pruned)
     assert await other.ids() == [newest] and await other.counted() == 1
 
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from nofx_grpc.store.decisions import following
+from nofx_grpc.store.decisions.looking import Look
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import Logs, record
 
@@ -26,14 +27,14 @@ async def test_a_large_folder_that_changes_all_the_time_is_looked_through_now_an
     for n in range(4):
         one.put(f"decision_20251118_1000{n:02d}_cycle{n}.json", record(cycle=n))
     looks = 0
-    look = following._Look.at_records
+    look = Look.at_records
 
-    async def counted(self: following._Look) -> None:
+    async def counted(self: Look) -> None:
         nonlocal looks
         looks += 1
         await look(self)
 
-    monkeypatch.setattr(following._Look, "at_records", counted)
+    monkeypatch.setattr(Look, "at_records", counted)
     monkeypatch.setattr(following, "_SMALL", 3)
     monkeypatch.setattr(following, "_REST_SECONDS_PER_NAME", 1000.0)
     for number in range(4, 10):
