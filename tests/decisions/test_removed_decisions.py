@@ -147,6 +147,28 @@ async def test_files_that_cannot_be_deleted_are_told_of_and_tried_again(
     assert names(one) == ids[2:] and await removed(one) == []
 
 
+@pytest.mark.parametrize("at_once", [1, 500])
+async def test_one_that_cannot_be_deleted_keeps_nobody_from_the_others(
+    two: Two, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(removing, "AT_ONCE", at_once)
+    one, other = two
+    ids = await three(one)
+    first, second = (one.root / "t" / f"{id}.json" for id in ids[:2])
+    first.unlink()
+    first.mkdir()
+    for _ in range(2):
+        assert "its files stay" in await refused_to_prune(one, keep_count=1)
+        assert first.is_dir() and not second.exists()
+        second.write_bytes(b"late")
+    clock.advance(hours=1)
+    await other.home.tidy()
+    assert not second.exists() and await removed(one) == ids[:1]
+    first.rmdir()
+    await other.home.tidy()
+    assert await removed(one) == [] and names(one) == ids[2:]
+
+
 async def test_a_log_is_somebody_elses_only_once_no_server_has_files_left_to_delete(
     two: Two, monkeypatch: pytest.MonkeyPatch
 ) -> None:

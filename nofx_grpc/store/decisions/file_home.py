@@ -16,7 +16,7 @@ import structlog
 from nofx_grpc.decisions.names import SUFFIX, id_of_file, plain_folder, spelt_folder, trader_of_folder
 from nofx_grpc.decisions.records import NotARecord
 from nofx_grpc.errors import NofxError, StoreUnavailable
-from nofx_grpc.store.decisions import bodies, directory, logs, removed
+from nofx_grpc.store.decisions import bodies, deletions, directory, logs, removed
 from nofx_grpc.store.decisions.entries import Entry
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.following import Following
@@ -109,17 +109,21 @@ class FileHome:
         await self._following.reread(log.trader_id, log.folder, log.id, ids)
 
     async def remove(self, log: Log, ids: Sequence[str]) -> None:
-        await self._removing.delete(log.folder, ids)
+        await self._removing.delete(log.id, log.folder, ids)
 
     async def finish_removing(self, log: Log) -> None:
         await self._removing.finish(log.id, log.folder)
 
     async def let_back(self, trader_id: str, names: Sequence[str]) -> None:
-        """Have the records of files that are about to be written come back, be they pruned just now."""
+        """Have the records of files that are about to be written come back, be they pruned just now.
+
+        Their old files are gone then, or stay: nobody is about to delete them.
+        """
         if (log := (await self._db.read(logs.find, trader_id)).value.log) is not None:
             ids = [id for name in names if (id := id_of_file(name)) is not None]
             if gone := (await self._db.scan(removed.among, log.id, ids)).value:
                 await self._db.write(removed.forget, log.id, list(gone))
+            await asyncio.to_thread(deletions.wait, self.folders.root)
 
     async def take(self) -> None:
         """Make the directory the one that the database knows, whichever it was before.  Raises StartError."""

@@ -175,18 +175,27 @@ class Folders:
             return []
 
     def remove(self, folder: str, ids: Sequence[str]) -> None:
-        """Delete the files of records; those that are gone are gone, be it with their folder."""
+        """Delete the files of records; those that are gone are gone, be it with their folder.
+
+        One that cannot be deleted keeps nobody from the others: the first error is raised once all were tried.
+        """
         if not ids:
             return
+        failed: OSError | None = None
         with _explained():
             try:
                 with self._opened(folder) as directory:
                     for id in ids:
-                        _unlink(id + SUFFIX, directory)
+                        try:
+                            _unlink(id + SUFFIX, directory)
+                        except OSError as error:
+                            failed = failed or error
                     os.fsync(directory)
             except FileNotFoundError:
                 if not self.is_there():
                     raise
+            if failed is not None:
+                raise failed
 
     def there(self, folder: str, ids: Sequence[str]) -> list[str]:
         """Those of these records that have files.  Raises StoreUnavailable if nobody can tell."""

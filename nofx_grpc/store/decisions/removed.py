@@ -30,7 +30,7 @@ _OLD = removed_decisions.c.removed_at <= bindparam("before")
 _AMONG = _IDS.where(_OF_LOG, _THESE)
 _PAGE = _IDS.where(_OF_LOG, removed_decisions.c.id > bindparam("after")).order_by(removed_decisions.c.id)
 _PAGE = _PAGE.limit(bindparam("limit"))
-_FIRST_OLD = _IDS.where(_OF_LOG, _OLD).limit(bindparam("limit"))
+_PAGE_OF_OLD = _PAGE.where(_OLD)
 _WITH_OLD = select(decision_logs.c.id, decision_logs.c.folder).where(
     decision_logs.c.id.in_(select(removed_decisions.c.log_id).where(_OLD))
 )
@@ -61,9 +61,10 @@ def with_old(connection: Connection, before: datetime) -> list[Place]:
     return [Place(*row) for row in connection.execute(_WITH_OLD, {"before": before})]
 
 
-def old(connection: Connection, log_id: int, before: datetime, limit: int) -> list[str]:
-    """Records of a log that were removed before a time, in no order."""
-    return list(connection.execute(_FIRST_OLD, {"log_id": log_id, "before": before, "limit": limit}).scalars())
+def old(connection: Connection, log_id: int, before: datetime, after: str, limit: int) -> list[str]:
+    """As `after`, of those that were removed before a time."""
+    page = {"log_id": log_id, "before": before, "after": after, "limit": limit}
+    return list(connection.execute(_PAGE_OF_OLD, page).scalars())
 
 
 def forget(connection: Connection, log_id: int, ids: Sequence[str]) -> None:
