@@ -17,7 +17,7 @@ from nofx_grpc.errors import NofxError
 from nofx_grpc.services.decision_keeping import DecisionKeeping
 from nofx_grpc.store.decisions import logs, pruning
 from nofx_grpc.store.decisions.logs import Log
-from nofx_grpc.store.decisions.pruning import AT_ONCE, Limits, Pruned
+from nofx_grpc.store.decisions.pruning import Limits, Pruned
 from nofx_grpc.store.decisions.settling import settle_all
 
 LOGS_AT_ONCE: Final = 200
@@ -52,7 +52,7 @@ async def prune(
         await keeping.home.remove(log, part.ids)
         deleted = pruned.deleted_count + part.deleted_count, pruned.deleted_bytes + part.deleted_bytes
         pruned = Pruned(*deleted, part.remaining_count, part.remaining_bytes)
-        if len(part.ids) < AT_ONCE:
+        if part.is_last:
             await keeping.home.finish_removing(log)
             await settle_all(keeping.db, log.trader_id)
             if everything:

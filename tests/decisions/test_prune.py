@@ -14,7 +14,6 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from nofx_grpc.errors import StoreUnavailable
-from nofx_grpc.services import decision_pruning
 from nofx_grpc.services.decision_pruning import Retention, retain
 from nofx_grpc.store.decisions import pruning
 from nofx_grpc.store.decisions.logs import Log
@@ -112,7 +111,6 @@ async def test_retention(logs: Logs, retention: Retention, left: tuple[int, int]
 async def test_two_who_prune_at_one_time_leave_the_newest(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each reads what there is, and only then does either delete."""
     monkeypatch.setattr(pruning, "AT_ONCE", 2)
-    monkeypatch.setattr(decision_pruning, "AT_ONCE", 2)
     made = await six(logs)
     pruned = await asyncio.gather(*(logs.prune(keep_count=2) for _ in range(5)))
     assert await logs.ids() == [made[5].id, made[4].id] and await logs.counted() == 2

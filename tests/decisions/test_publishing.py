@@ -10,6 +10,7 @@ import pytest
 
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.following import Following
+from nofx_grpc.store.decisions.looking import Look
 from nofx_grpc.store.decisions.publishing import Publishing
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import Logs, record
@@ -166,31 +167,65 @@ async def test_bodies_are_let_go_of_while_others_append(files: Logs) -> None:
     assert kept < await files.counted("t")
 
 
-async def test_files_of_our_own_are_not_looked_for(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor of a new trader, nor once another's file was found: a look is one, whatever is named meanwhile."""
-    looks = 0
-    look, publish = Following._look_through, Folders.publish
+class Looks:
+    """Counts how often folders are looked through."""
 
-    async def counting(*args: object, **kwargs: object) -> None:
-        nonlocal looks
-        looks += 1
-        await look(*args, **kwargs)  # type: ignore[arg-type]  # as they came
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        look = Following._look_through
+
+        async def counted(*args: object, **kwargs: object) -> None:
+            self.count += 1
+            await look(*args, **kwargs)  # type: ignore[arg-type]  # as they came
+
+        monkeypatch.setattr(Following, "_look_through", counted)
+
+
+async def test_a_new_traders_appends_wait_for_no_file(files: Logs, disk: Disk) -> None:
+    disk.get_stuck()
+    async with asyncio.timeout(15):
+        for _ in range(10):
+            await append(files)
+    assert named(files) == 0
+    disk.works.set()
+    await files.home.publishing.wait()
+    assert named(files) == 10 and len(await files.ids()) == 10
+
+
+async def test_files_of_our_own_are_not_looked_for(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    await files.append()
+    assert len(await files.ids()) == 1
+    looks, publish = Looks(monkeypatch), Folders.publish
 
     def slowly(folders: Folders, folder: str, token: str, name: str) -> bool:
         named = publish(folders, folder, token, name)
         time.sleep(0.02)
         return named
 
-    monkeypatch.setattr(Following, "_look_through", counting)
     monkeypatch.setattr(Folders, "publish", slowly)
     for _ in range(30):  # the file of one gets its name while the next one is appended
         await append(files)
-    assert looks <= 3  # of a folder that is not there yet, and once it is
-    await files.home.publishing.wait()
+    assert len(await files.ids()) == 31 and looks.count == 0
+
+
+async def test_a_look_stands_whatever_is_named_meanwhile(
+    files: Logs, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await files.append()
+    assert len(await files.ids()) == 1
+    looks, at_records = Looks(monkeypatch), Look.at_records
+
+    async def meanwhile(self: Look) -> None:
+        disk.works.set()
+        await files.home.publishing.wait()
+        await at_records(self)
+
+    monkeypatch.setattr(Look, "at_records", meanwhile)
+    disk.get_stuck()
+    await append(files)
     files.put("decision_20251118_100000_cycle99.json", record(cycle=99))
-    looks = 0
-    assert (await append(files)).cycle_number == 100
-    for _ in range(30):
-        await append(files)
-    assert looks <= 2
-    assert len(await files.ids()) == 62
+    assert len(await files.ids()) == 3 and looks.count == 1
+    assert len(await files.ids()) == 3 and looks.count == 1
+    files.put("decision_20251118_100001_cycle100.json", record(cycle=100))
+    assert len(await files.ids()) == 4 and looks.count == 2
+    assert (await files.append()).cycle_number == 101

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
-from nofx_grpc.decisions.names import SUFFIX, cycle_of, id_of_file
+from nofx_grpc.decisions.names import SUFFIX, cycle_of
 from nofx_grpc.errors import FailedPrecondition, NotFound
 from nofx_grpc.store import revisions
 from nofx_grpc.store.decisions import bodies, entries, logs, positions, removed
@@ -156,10 +156,10 @@ def forget_unreadable(connection: Connection, log_id: int, names: Sequence[str])
 
 
 def take_broken(connection: Connection, log_id: int, limit: int) -> list[str]:
-    """Forget files that are no records, but are named as some; the ids that these would have."""
-    names = connection.execute(_BROKEN, {"log_id": log_id, "limit": limit}).scalars().all()
+    """Forget files that are no records, but whose names end as those of records do; their names."""
+    names = list(connection.execute(_BROKEN, {"log_id": log_id, "limit": limit}).scalars())
     forget_unreadable(connection, log_id, names)
-    return [id for name in names if (id := id_of_file(name)) is not None]
+    return names
 
 
 def unreadable(connection: Connection, log_id: int, limit: int) -> tuple[int, list[Unreadable]]:

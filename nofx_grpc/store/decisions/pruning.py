@@ -10,6 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection
 
+from nofx_grpc.decisions.names import id_of_file
 from nofx_grpc.store.decisions import entries, index, logs, positions, removed
 from nofx_grpc.store.decisions.entries import AFTER_ALL, BEFORE_ALL, Entry, Key, Span
 
@@ -36,6 +37,7 @@ class Pruned:
     remaining_bytes: int = 0
     ids: list[str] = field(default_factory=list)  # of the deleted, and of broken files, where it is no plan
     last: Key | None = None  # of them
+    is_last: bool = True  # whether there is nothing more that is to go
 
     def take(self, entry: Entry) -> None:
         self.deleted_count += 1
@@ -55,8 +57,11 @@ def prune(connection: Connection, trader_id: str, limits: Limits, *, in_files: b
         if chosen.last is not None:
             positions.keep_before(connection, log.id, chosen.last)
         index.remove(connection, log.id, chosen.ids)
-        if limits.newest_too:  # a file that is broken is no next owner's record once it is mended
-            chosen.ids += index.take_broken(connection, log.id, AT_ONCE - len(chosen.ids))
+        chosen.is_last = len(chosen.ids) < AT_ONCE
+        if limits.newest_too and chosen.is_last:  # a broken file is no next owner's record once it is mended
+            broken = index.take_broken(connection, log.id, AT_ONCE)
+            chosen.is_last = len(broken) < AT_ONCE
+            chosen.ids += [id for name in broken if (id := id_of_file(name)) is not None]
         if in_files:
             removed.note(connection, log.id, chosen.ids)
     return chosen
