@@ -2,15 +2,19 @@
 
 To ask whether a record is still said to be removed, and to delete its file, are two steps.  Both are made under a
 shared lock on the mark of the root, which ends with its process: once a note is taken back and the lock was free,
-nobody deletes by that note any more.
+nobody deletes by that note any more.  On a disk that has no locks nobody waits.
 """
 
+import errno
 import fcntl
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Final
 
 from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.store.decisions.marks import MARK
+
+_NO_LOCKS: Final = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 def begin(root: Path) -> AbstractContextManager[object]:
@@ -35,6 +39,8 @@ def _locked(root: Path, mode: str, how: int) -> AbstractContextManager[object]:
         fcntl.flock(file, how)
     except OSError as error:
         file.close()
+        if error.errno in _NO_LOCKS:
+            return nullcontext()
         raise _unavailable(error) from error
     return file
 
