@@ -11,21 +11,39 @@ class Proxy:
     def __init__(self, server: Callable[[], str]) -> None:
         self._server, self.delay = server, 0.0
         self._open: set[asyncio.StreamWriter] = set()
-        self._silent = False
+        self._connections: set[asyncio.Task[None] | None] = set()
+        self._silent = self._ended = False
         self.address = ""
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        self._connections.add(connection)
+        self._open.add(writer)
+        try:
+            await self._pass_on(reader, writer)
+        finally:
+            self._connections.discard(connection)
+            self._open.discard(writer)
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, _, port = self._server().rpartition(":")
         try:
             far_reader, far_writer = await asyncio.open_connection(host, int(port))
         except OSError:
-            writer.close()
             return
-        pair = {writer, far_writer}
-        self._open |= pair
+        if self._ended:
+            far_writer.transport.abort()
+        self._open.add(far_writer)
         passing = [self._pass(reader, far_writer), self._pass(far_reader, writer)]
         await asyncio.gather(*passing, return_exceptions=True)
-        self._open -= pair
+        self._open.discard(far_writer)
+
+    async def end(self) -> None:
+        """End every connection, and what passes on between its two sides."""
+        self._ended = True
+        self.cut()
+        await asyncio.gather(*(connection for connection in self._connections if connection), return_exceptions=True)
 
     def cut(self) -> None:
         """End every connection without a word."""
@@ -62,8 +80,8 @@ async def listening(proxy: Proxy) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        proxy.cut()
         server.close()
+        await proxy.end()
 
 
 @asynccontextmanager
