@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import cache
 from pathlib import Path
 
 import structlog
@@ -187,14 +188,20 @@ def version_of(backend: Backend) -> str:
 
 def newest_version() -> str:
     """The schema version that this release works with."""
-    return ScriptDirectory(str(_MIGRATIONS)).get_current_head() or ""
+    return _versions()[0]
 
 
 def _state_of_version(connection: Connection, version: str | None) -> SchemaState:
-    known = {script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()}
+    known = _versions()
     if version not in known:
         return SchemaState.NEWER if _oldest_schema(connection) in known else SchemaState.TOO_NEW
     return SchemaState.CURRENT if version == newest_version() else SchemaState.OLD
+
+
+@cache  # to find out, Alembic runs the file of each migration
+def _versions() -> list[str]:
+    """The schema versions that this release knows, the newest first."""
+    return [script.revision for script in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()]
 
 
 def _oldest_schema(connection: Connection) -> str | None:
