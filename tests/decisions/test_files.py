@@ -13,6 +13,7 @@ import pytest
 
 from nofx_grpc.errors import StoreFull, StoreUnavailable
 from nofx_grpc.store.decisions.folders import Folders
+from nofx_grpc.store.decisions.logs import find
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import SAMPLE, Logs, record, until_synced
 from tests.support.service import refused
@@ -243,6 +244,14 @@ async def test_many_readers_of_a_folder_that_grows(files: Logs) -> None:
             counts = await asyncio.gather(*(files.ids() for _ in range(5)))
             assert {len(ids) for ids in counts} == {n}
     stream.cancel()
+
+
+async def test_a_log_that_others_have_just_made_is_found(files: Logs) -> None:
+    files.put(NAME, record())
+    before = (await files.service.app.db.read(find, "t")).value
+    assert before.log is None
+    assert len(await files.ids()) == 1
+    assert (await files.home.refresh("t", before)).log is not None
 
 
 async def test_a_folder_is_listed_off_the_event_loop(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:

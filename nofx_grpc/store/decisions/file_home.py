@@ -58,9 +58,12 @@ class FileHome:
 
     async def refresh(self, trader_id: str, owned: Owned) -> Owned:
         folder = owned.log.folder if owned.log else await self.found(trader_id)
-        if folder is None or not await self._following.refresh(trader_id, folder):
+        if folder is None:
             return owned
-        return (await self._db.read(logs.find, trader_id)).value
+        changed = await self._following.refresh(trader_id, folder)
+        if owned.log is not None and not changed:
+            return owned
+        return (await self._db.read(logs.find, trader_id)).value  # which others may have made since it was looked for
 
     async def found(self, trader_id: str) -> str | None:
         def find() -> str | None:
