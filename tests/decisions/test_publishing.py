@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
 
+from nofx_grpc.errors import StoreUnavailable
 from nofx_grpc.store.decisions.folders import Folders
 from nofx_grpc.store.decisions.following import Following
 from nofx_grpc.store.decisions.looking import Look
@@ -15,7 +17,7 @@ from nofx_grpc.store.decisions.publishing import Publishing
 from nofx_grpc.v1 import decision_logs_pb2 as pb
 from tests.decisions.support import Logs, record
 from tests.support.clock import FakeClock
-from tests.support.service import running_service
+from tests.support.service import refused, running_service
 
 
 class Disk:
@@ -229,3 +231,16 @@ async def test_a_look_stands_whatever_is_named_meanwhile(
     files.put("decision_20251118_100001_cycle100.json", record(cycle=100))
     assert len(await files.ids()) == 4 and looks.count == 2
     assert (await files.append()).cycle_number == 101
+
+
+async def test_a_look_that_fails_goes_on_noting_nothing(files: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise StoreUnavailable("a disk that fails")
+
+    await files.append()
+    with monkeypatch.context() as patch:
+        patch.setattr(Look, "at_records", fails)
+        await refused(files.page(), grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE")
+    assert files.home._following._moves == {}
+    assert len(await files.ids()) == 1
+    assert files.home._following._moves == {}

@@ -73,8 +73,9 @@ class Following:
             await look.at_damaged(log_id, ids)
             if not look.is_whole:
                 self._seen.pop(folder, None)
-            elif (seen := self._seen.get(folder)) is not None:
-                self._seen[folder] = seen._replace(unreadable=seen.unreadable | look.unreadable)
+            with self._noting:
+                if look.is_whole and (seen := self._seen.get(folder)) is not None:
+                    self._seen[folder] = seen._replace(unreadable=seen.unreadable | look.unreadable)
         await settle_all(self._db, trader_id)
 
     @contextmanager
@@ -125,27 +126,35 @@ class Following:
 
         Raises StoreUnavailable if the directory of all folders is missing: a disk that is not there has lost nothing.
         """
-        self._moves[folder] = {}
-        mtime = await asyncio.to_thread(self._mtime, folder)
-        if mtime is None and not self._folders.is_there():
-            raise StoreUnavailable("the directory of the decision logs is missing")
-        log = (await self._db.read(logs.find, trader_id)).value.log
-        log_id = None if log is None else log.id
-        look = Look(self._db, self._folders, trader_id, folder, log_id, tell, thorough=thorough)
-        look.trusts = not thorough and folder in self._seen
-        await look.at_records()
-        await look.at_others()
-        if log_id is not None:
-            await look.at_what_was_unreadable(log_id)
-        await settle_all(self._db, trader_id)
-        now = time.monotonic()
-        rest = look.count * _REST_SECONDS_PER_NAME if look.count > _SMALL else 0.0
-        until = now + (_TRUST_SECONDS if look.is_whole else max(rest, _RETRY_SECONDS))
-        with self._noting:
-            moves = self._moves.pop(folder)
-            while mtime in moves:
-                mtime = moves.pop(mtime)
-            self._seen[folder] = Seen(mtime or 0, look.unreadable, until, now + rest)
+        with self._moves_of(folder) as moves:
+            mtime = await asyncio.to_thread(self._mtime, folder)
+            if mtime is None and not self._folders.is_there():
+                raise StoreUnavailable("the directory of the decision logs is missing")
+            log = (await self._db.read(logs.find, trader_id)).value.log
+            log_id = None if log is None else log.id
+            look = Look(self._db, self._folders, trader_id, folder, log_id, tell, thorough=thorough)
+            look.trusts = not thorough and folder in self._seen
+            await look.at_records()
+            await look.at_others()
+            if log_id is not None:
+                await look.at_what_was_unreadable(log_id)
+            await settle_all(self._db, trader_id)
+            now = time.monotonic()
+            rest = look.count * _REST_SECONDS_PER_NAME if look.count > _SMALL else 0.0
+            until = now + (_TRUST_SECONDS if look.is_whole else max(rest, _RETRY_SECONDS))
+            with self._noting:
+                while mtime in moves:
+                    mtime = moves.pop(mtime)
+                self._seen[folder] = Seen(mtime or 0, look.unreadable, until, now + rest)
+
+    @contextmanager
+    def _moves_of(self, folder: str) -> Iterator[dict[int, int]]:
+        """How changes of our own move the time of a folder in this block."""
+        moves = self._moves[folder] = {}
+        try:
+            yield moves
+        finally:
+            del self._moves[folder]
 
     def _mtime(self, folder: str) -> int | None:
         try:
